@@ -1,0 +1,1 @@
+"""The public names of mlstead, loaded when first used."""

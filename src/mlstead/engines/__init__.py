@@ -1,0 +1,1 @@
+"""Where tasks run: one part per engine."""

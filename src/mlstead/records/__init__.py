@@ -1,0 +1,1 @@
+"""What happened: runs, their events and metrics, in a store."""

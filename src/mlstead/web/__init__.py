@@ -1,0 +1,1 @@
+"""The web pages and their JSON: one file per page; calls only Platform."""
