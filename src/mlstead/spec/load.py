@@ -1,0 +1,136 @@
+"""A work file or text, read into a frozen spec; every error names its place."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mlstead.errors import NotFoundError, SpecError
+from mlstead.spec.check import problems as find_problems
+from mlstead.spec.compose import MOST_BYTES, compose
+from mlstead.spec.fields import problems_of
+from mlstead.spec.loaded import Loaded
+from mlstead.spec.nodes import (
+    Leaf,
+    Map,
+    Node,
+    Source,
+    explain,
+    plain,
+)
+from mlstead.spec.overrides import Overrides, override
+from mlstead.spec.problems import Place, Problem, close, line, spec_error
+from mlstead.spec.resolve import Read, resolve_pipeline
+from mlstead.spec.work import KINDS, Work
+
+VERSION = 1
+
+
+def load(path: Path, *, overrides: Overrides = ()) -> Loaded:
+    """Read a work file.
+
+    Args:
+        path: the file.
+        overrides: parameters that replace those of the file, as a map or as ``name=value``.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SpecError: the file is not a work file that can be run; one line for each problem.
+    """
+    source = read_source(path)
+    work = _work(compose(source), overrides, _Files(path.parent).read)
+    return Loaded(work, path.resolve().parent, source.text)
+
+
+def parse(text: str, *, origin: str = "<string>", overrides: Overrides = ()) -> Work:
+    """Read a work from a text; it cannot use other files.
+
+    Raises:
+        SpecError: the text is not a work that can be run; one line for each problem.
+    """
+    return _work(compose(Source(origin, text)), overrides, None)
+
+
+def read_source(path: Path) -> Source:
+    """Read the text of a spec file.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SpecError: it cannot be read, is larger than 1 MiB, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{path}: no such file") from error
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}") from error
+    if len(content) > MOST_BYTES:
+        raise SpecError(f"{path}: larger than 1 MiB, the most a spec may have")
+    try:
+        return Source(str(path), content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8", "replace")
+        at = Place(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise spec_error([line(at, (), "not UTF-8", "save the file as UTF-8")]) from error
+
+
+class _Files:
+    """Reads the files that steps use, each once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, Node] = {}
+
+    def read(self, use: str) -> Node:
+        if use not in self._read:
+            root = compose(read_source(self._folder / use))
+            wrong = _header_problems(root)
+            if wrong:
+                raise explain(root, wrong)
+            self._read[use] = root
+        return self._read[use]
+
+
+def _header_problems(root: Node) -> list[Problem]:
+    """Check the fields by which a work file is known: mlstead and kind."""
+    if not isinstance(root, Map):
+        return [Problem((), "a work file is a map of fields", "mlstead: 1, kind: job, …")]
+    found = []
+    version, kind = root.get("mlstead"), root.get("kind")
+    if version is None:
+        hint = "write mlstead: 1 at the top, or run mlstead fix"
+        found.append(Problem(("mlstead",), "is required", hint))
+    elif not isinstance(version, Leaf) or version.value is True or version.value != VERSION:
+        message = f"version {plain(version)} is not known; this mlstead reads version {VERSION}"
+        found.append(Problem(("mlstead",), message))
+    if kind is None:
+        found.append(Problem(("kind",), "is required: " + ", ".join(KINDS)))
+    elif not isinstance(kind, Leaf) or kind.value not in KINDS:
+        written = str(plain(kind))
+        hint = "a site file is for mlstead site" if written == "site" else close(written, KINDS)
+        message = f"must be one of {', '.join(KINDS)}; found {written}"
+        found.append(Problem(("kind",), message, hint))
+    return found
+
+
+def _work(root: Node, overrides: Overrides, read: Read | None) -> Work:
+    wrong = _header_problems(root)
+    if wrong or not isinstance(root, Map):
+        raise explain(root, wrong)
+    if overrides:
+        root = override(root, overrides)
+    content = plain(root)
+    if content["kind"] == "pipeline":
+        root, wrong = resolve_pipeline(root, read)
+        content = plain(root)
+    model = KINDS[content["kind"]]
+    try:
+        work = model.model_validate(content, by_alias=True, by_name=False)
+    except ValidationError as error:
+        lost = [it.path[:2] for it in wrong]
+        more = [it for it in problems_of(model, error) if it.path[:2] not in lost]
+        raise explain(root, wrong + more) from error
+    wrong += find_problems(work)  # type: ignore[arg-type]
+    if wrong:
+        raise explain(root, wrong)
+    return work  # type: ignore[return-value]
