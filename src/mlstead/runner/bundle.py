@@ -1,0 +1,73 @@
+"""Makes the folder that gives programs ``import mlstead`` where mlstead is not installed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from mlstead.errors import UserError
+from mlstead.runner.bundled import MARK
+
+_RUNNER = Path(__file__).parent
+_PACKAGE = _RUNNER.parent
+
+
+def ensure(home: Path) -> Path:
+    """Give the bundle's folder under ``home``, made the first time; append it to PYTHONPATH.
+
+    Its name is the hash of its content, so a new mlstead makes a new one and running programs
+    keep theirs. Several processes may do this at once.
+
+    Raises:
+        UserError: ``home`` is not writable or full.
+    """
+    files = _files()
+    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+    folder = home / "bundle" / digest
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+        try:
+            _write(files, temporary)
+            temporary.chmod(0o755)  # a program may run as somebody else in a container
+            _publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder.parent}: {error}", hint="free some space, or set MLSTEAD_HOME"
+        ) from error
+    return folder
+
+
+def _files() -> dict[str, bytes]:
+    """Read what goes in: relative path → content."""
+    files = {f"mlstead/runner/{path.name}": path.read_bytes() for path in _RUNNER.glob("*.py")}
+    files["mlstead/__init__.py"] = files.pop("mlstead/runner/bundled.py")
+    del files["mlstead/runner/bundle.py"]  # a program makes no bundles
+    files["mlstead/errors.py"] = (_PACKAGE / "errors.py").read_bytes()
+    files[f"mlstead/{MARK}"] = b"The program's side of mlstead, for where it is not installed.\n"
+    return files
+
+
+def _write(files: dict[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # once in a lifetime; an empty file here would stay for ever
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was first, with the same content
+            raise
