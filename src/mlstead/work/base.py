@@ -1,0 +1,63 @@
+"""What every kind of work is driven with, and how its runs are named."""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mlstead.artifacts.base import ArtifactStore
+from mlstead.artifacts.code import CodeStore
+from mlstead.engines.base import Engine, Facts
+from mlstead.records.base import Store
+
+ID_LENGTH = 52
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+class Secrets(Protocol):
+    """Where secret values come from."""
+
+    def get(self, name: str) -> str:
+        """Give a value; NotFoundError if there is none."""
+
+    def names(self) -> list[str]:
+        """Name every secret."""
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Backends:
+    """The engine, stores and folders that one context works with."""
+
+    home: Path
+    engine: Engine
+    facts: Facts
+    store: Store
+    artifacts: ArtifactStore
+    code: CodeStore
+    secrets: Secrets
+    clock: Callable[[], float]
+    tracking: str = ""
+
+
+def new_id(name: str) -> str:
+    """Make the id of a new top-level run: its name and eight random characters."""
+    return f"{name}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
+
+
+def child_id(parent: str, key: str, generation: int = 1) -> str:
+    """Derive a child's id from the decision that makes it, so that deciding twice makes one."""
+    tail = key.replace("[", "-").replace("]", "")
+    if generation > 1:
+        tail += f"-r{generation}"
+    whole = f"{parent}-{tail}"
+    if len(whole) <= ID_LENGTH:
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return f"{whole[: ID_LENGTH - 9].rstrip('-')}-{digest}"
+
+
+def secret_values(names: Mapping[str, str], source: Secrets) -> dict[str, str]:
+    """Read the values of the secrets a task needs."""
+    return {name: source.get(name) for name in names}

@@ -1,0 +1,287 @@
+"""The loop that moves open runs on: copy events, decide, do, send messages, wait.
+
+The loop keeps no truth. Each run it drives is held by a lease; a driver that was killed loses it
+after a few seconds, and the next one reads everything again from the records and goes on.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from mlstead import discover, work
+from mlstead.engines.base import TaskEvent
+from mlstead.errors import ConflictError, NotFoundError, UnavailableError, UserError
+from mlstead.records.base import Lease, Query, Run, State
+from mlstead.work import job, outbox, sync
+from mlstead.work.base import Backends
+from mlstead.work.ending import ending
+
+LEASE_SECONDS = 6.0
+RENEW_SECONDS = 2.0
+LOOK_SECONDS = 0.1
+SHIP_SECONDS = 1.0
+AGAIN_SECONDS = 5.0
+MANY = 100_000
+
+
+class Driver(Protocol):
+    """Drives one run that is more than a job."""
+
+    run: Run
+    lease: Lease
+
+    def touched(self, child: Run) -> None:
+        """Take in what has become of a child."""
+
+    def advance(self) -> None:
+        """Do all that can be done now; doing it again changes nothing."""
+
+
+DRIVEN = frozenset({"pipeline", "sweep", "service"})
+
+
+def _driver(backends: Backends, run: Run, lease: Lease) -> Driver:
+    """Make the driver of a run's kind; its module is loaded when the first such run comes."""
+    made: Driver = discover.part(work, run.kind).Driver(backends, run, lease)
+    return made
+
+
+def holder() -> str:
+    """Name this process among all that may hold a lease."""
+    return f"{socket.gethostname()}:{os.getpid()}:{time.monotonic_ns()}"
+
+
+class Loop:
+    """Drives all open runs, or only one and its children, as long as it is turned."""
+
+    def __init__(self, backends: Backends, *, only: str = "") -> None:
+        """Begin; with ``only`` trouble that may pass is told to the caller, else tried again."""
+        self._backends = backends
+        self._only = only
+        self._holder = holder()
+        self._drivers: dict[str, Driver] = {}
+        self._leases: dict[str, Lease] = {}
+        self._cursor = backends.store.cursor(sync.cursor_name(backends))
+        self._renewed = self._shipped = self._looked = time.monotonic()
+        self._running: set[str] = set()
+        self._later: dict[str, float] = {}
+        self._pool = ThreadPoolExecutor(max_workers=1)  # messages must not hold the loop up
+        self._sending: Future[int] | None = None
+        self._look()
+
+    @property
+    def busy(self) -> bool:
+        """True while there is a run to drive."""
+        return bool(self._drivers) or bool(self._leases)
+
+    def turn(self, timeout: float) -> None:
+        """Wait for news, at most ``timeout`` seconds, and do all they call for."""
+        self._backends.engine.wait(self._cursor, min(timeout, LOOK_SECONDS))
+        ended, own = self._sort(self._news(sync.sync(self._backends)))
+        self._take_in(ended, own)
+        now = time.monotonic()
+        if now - self._renewed > RENEW_SECONDS:
+            self._renewed = now
+            self._renew()
+        if now - self._shipped > SHIP_SECONDS:
+            self._shipped = now
+            self._ship()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._look()
+            if self._sending is None or self._sending.done():
+                self._sending = self._pool.submit(outbox.send_due, self._backends)
+
+    def close(self) -> None:
+        """Give all leases back."""
+        for lease in list(self._leases.values()):
+            self._backends.store.release(lease)
+        self._leases.clear()
+        self._drivers.clear()
+        self._pool.shutdown(wait=True)
+
+    def _news(self, copied: sync.Synced) -> Sequence[TaskEvent]:
+        """Give the events since the last turn, no further than the records know.
+
+        A later event's run would still look as it was before, and its end would be missed.
+        """
+        if copied.after == self._cursor:
+            news: list[TaskEvent] = list(copied.events)
+        else:  # another process copied some of them
+            news = []
+            for event in self._backends.engine.events(self._cursor):
+                if self._cursor == copied.cursor or (news and news[-1].cursor == copied.cursor):
+                    break
+                news.append(event)
+        self._cursor = copied.cursor
+        return news
+
+    def _sort(self, news: Sequence[TaskEvent]) -> tuple[dict[str, None], dict[str, None]]:
+        """Name the tasks that have ended, and the runs we drive whose own task has news."""
+        ended: dict[str, None] = {}
+        own: dict[str, None] = {}
+        for event in news:
+            if event.phase.final:
+                ended[event.task_id] = None
+                self._running.discard(event.task_id)
+            else:
+                self._running.add(event.task_id)
+            if event.task_id in self._drivers:
+                own[event.task_id] = None
+        return ended, own
+
+    def _take_in(self, ended: Iterable[str], own: Iterable[str]) -> None:
+        advancing = dict.fromkeys(own)
+        for run_id in ended:
+            try:
+                run = self._backends.store.run(run_id)
+            except NotFoundError:
+                continue  # a task of our own
+            parent = self._drivers.get(run.parent)
+            if parent is None:
+                continue
+            if run.state is State.FINISHING:
+                self._advance_job(run, parent.lease)
+                run = self._backends.store.run(run.id)
+            parent.touched(run)
+            advancing[run.parent] = None
+        for run_id in advancing:
+            self._advance(run_id)
+
+    def _advance(self, run_id: str) -> None:
+        driver = self._drivers.get(run_id)
+        if driver is None:
+            return
+        try:
+            driver.advance()
+        except ConflictError:
+            # the lease is lost, or somebody else ended a run: read everything again
+            self._drop(run_id)
+            return
+        except UserError as error:
+            self._give_up(driver.run, driver.lease, error)
+            return
+        if not driver.run.state.final:
+            return
+        self._drop(run_id)
+        parent = self._drivers.get(driver.run.parent)
+        if parent is not None:
+            parent.touched(driver.run)
+            self._advance(driver.run.parent)
+
+    def _give_up(self, run: Run, lease: Lease, error: UserError) -> None:
+        """End a run that can never go on, so that it does not keep the driver from the others."""
+        detail = f"{error}" + (f" ({error.hint})" if error.hint else "")
+        changes = ending(run, State.FAILED, self._backends.clock(), {"detail": detail})
+        with contextlib.suppress(ConflictError):
+            self._backends.store.commit(changes, lease=lease)
+        self._drop(run.id)
+        parent = self._drivers.get(run.parent)
+        if parent is not None:
+            parent.touched(self._backends.store.run(run.id))
+            self._advance(run.parent)
+
+    def _drop(self, run_id: str) -> None:
+        self._drivers.pop(run_id, None)
+        lease = self._leases.pop(run_id, None)
+        if lease is not None:
+            self._backends.store.release(lease)
+
+    def _look(self) -> None:
+        """Find runs that need a driver, and requests to stop."""
+        found = self._backends.store.runs(Query(parent="*", driven=True, limit=MANY))
+        for run in sorted(found, key=lambda run: run.number):
+            if self._only and not self._ours(run):
+                continue
+            if run.kind == "job":
+                self._look_at_job(run)
+            elif run.kind in DRIVEN:
+                self._look_at(run)
+
+    def _ours(self, run: Run) -> bool:
+        return (
+            self._only in (run.id, run.parent)
+            or run.id in self._drivers
+            or run.parent in self._drivers
+        )
+
+    def _look_at_job(self, run: Run) -> None:
+        parent = self._drivers.get(run.parent)
+        if run.parent and run.state is State.PENDING:
+            return  # its parent starts it
+        if self._later.get(run.id, 0.0) > time.monotonic():
+            return
+        if run.state is not State.FINISHING and job.waits_for_tracking(run) and not run.stop:
+            return
+        if run.parent:
+            if parent is None:
+                return
+            self._advance_job(run, parent.lease)
+            parent.touched(self._backends.store.run(run.id))
+            self._advance(run.parent)
+            return
+        lease = self._claim(run)
+        if lease is not None:
+            self._advance_job(run, lease)
+            self._drop(run.id)
+
+    def _advance_job(self, run: Run, lease: Lease) -> None:
+        try:
+            job.advance(self._backends, run, lease)
+        except ConflictError:
+            return  # somebody else was quicker
+        except UserError as error:
+            self._give_up(run, lease, error)
+        except UnavailableError:
+            if self._only:
+                raise
+            self._later[run.id] = time.monotonic() + AGAIN_SECONDS  # such as a full disk
+
+    def _look_at(self, run: Run) -> None:
+        driver = self._drivers.get(run.id)
+        if driver is not None:
+            if (run.stop and not driver.run.stop) or run.state is not driver.run.state:
+                driver.run = run
+            if run.kind == "service" or run.stop or run.extra != driver.run.extra:
+                driver.run = run
+                self._advance(run.id)
+            return
+        if run.parent and run.state is State.PENDING:
+            return
+        lease = self._claim(run)
+        if lease is None:
+            return
+        try:
+            self._drivers[run.id] = _driver(self._backends, run, lease)
+        except UserError as error:
+            self._give_up(run, lease, error)
+            return
+        self._advance(run.id)
+
+    def _claim(self, run: Run) -> Lease | None:
+        lease = self._backends.store.claim(run.id, self._holder, LEASE_SECONDS)
+        if lease is not None:
+            self._leases[run.id] = lease
+        return lease
+
+    def _renew(self) -> None:
+        for run_id in list(self._leases):
+            lease = self._backends.store.claim(run_id, self._holder, LEASE_SECONDS)
+            if lease is None or lease.fence != self._leases[run_id].fence:
+                self._drivers.pop(run_id, None)
+                self._leases.pop(run_id, None)
+            else:
+                self._leases[run_id] = lease
+
+    def _ship(self) -> None:
+        """Copy the metrics of what runs now, so that people can watch."""
+        for run_id in list(self._running):
+            try:
+                run = self._backends.store.run(run_id)
+                sync.ship_attempt(self._backends, run, max(1, run.attempt))
+            except (NotFoundError, UnavailableError):
+                self._running.discard(run_id)

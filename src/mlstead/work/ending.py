@@ -1,0 +1,33 @@
+"""The changes that end a run: its state, the event, and the messages it promised."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlstead.records.base import AddEvents, Change, Event, Outgoing, PutOutgoing, Run, SetRun, State
+
+_WHEN = {State.SUCCEEDED: "succeeded", State.CANCELLED: "cancelled"}
+
+
+def ending(
+    run: Run, state: State, now: float, fields: Mapping[str, Any] | None = None
+) -> list[Change]:
+    """List what one commit must hold so that a run ends as ``state``."""
+    fields = {"state": state, "ended": now, **(fields or {})}
+    changes: list[Change] = [SetRun(run.id, fields)]
+    detail = str(fields.get("detail", run.detail))
+    data = {"detail": detail} if detail else {}
+    changes.append(AddEvents((Event(run.id, f"run-{state}", now, 0, data),)))
+    changes += messages(run, _WHEN.get(state, "failed"), now, detail)
+    return changes
+
+
+def messages(run: Run, when: str, now: float, detail: str = "") -> list[Change]:
+    """List the messages a run sends at a moment of its life; only top-level runs send any."""
+    if run.parent:
+        return []
+    text = f"{run.kind} {run.name} ({run.id}) {when}" + (f": {detail}" if detail else "")
+    return [
+        PutOutgoing(Outgoing(f"{run.id}:{when}:{number}", run.id, rule["to"], text, now))
+        for number, rule in enumerate(run.spec.get("notify") or ())
+        if when in rule["when"]
+    ]

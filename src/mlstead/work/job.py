@@ -1,0 +1,137 @@
+"""Drives a job: drafts its run, sends it, and keeps what it leaves."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlstead.engines.base import Submission
+from mlstead.errors import ConflictError, NotFoundError, UserError
+from mlstead.records.base import (
+    AddEvents,
+    AddLinks,
+    Change,
+    Event,
+    Lease,
+    Link,
+    Run,
+    SetRun,
+    State,
+)
+from mlstead.work import outputs
+from mlstead.work.base import Backends
+from mlstead.work.ending import ending, messages
+from mlstead.work.task import task_of
+
+TRIES = 8
+
+
+def waits_for_tracking(run: Run) -> bool:
+    """Say whether a job's copy in MLflow must be open before the job may start."""
+    return bool(run.extra["pin"].get("tracked")) and not run.mlflow
+
+
+def prepared(backends: Backends, run: Run) -> Run:
+    """Fill in the engine's request; the run is then ready to be recorded and sent."""
+    submission = backends.engine.prepare(task_of(backends, run), backends.facts)
+    return dataclasses.replace(run, request=submission.request, state=State.QUEUED)
+
+
+def input_links(run: Run) -> list[Change]:
+    """List what a job reads, for the records."""
+    links = tuple(
+        Link(run.id, "input", slot, data["kind"], data["digest"], data["ref"])
+        for slot, data in run.extra["pin"]["data"].items()
+        if "parts" not in data
+    )
+    return [AddLinks(links)] if links else []
+
+
+def send(backends: Backends, runs: Sequence[Run]) -> None:
+    """Send recorded runs to the engine; sending one again changes nothing.
+
+    A run whose secret has been removed since ends as failed: no driver can ever send it.
+    """
+    values: dict[str, str] = {}
+    submissions = []
+    for run in runs:
+        wanted = run.spec["secrets"].values()
+        try:
+            for name in (one if isinstance(one, str) else one["name"] for one in wanted):
+                values[name] = backends.secrets.get(name)
+        except NotFoundError as error:
+            detail = {"detail": f"secrets: {error}"}
+            backends.store.commit(ending(run, State.FAILED, backends.clock(), detail))
+            continue
+        submissions.append(Submission(run.id, run.engine, run.request))
+    backends.engine.submit(submissions, values)
+
+
+def start(backends: Backends, run: Run, lease: Lease | None) -> Run:
+    """Start a job that was recorded but not sent."""
+    run = prepared(backends, run)
+    now = backends.clock()
+    backends.store.commit(
+        [
+            SetRun(run.id, {"request": run.request, "state": State.QUEUED}),
+            AddEvents((Event(run.id, "submitted", now),)),
+            *input_links(run),
+            *messages(run, "started", now),
+        ],
+        lease=lease,
+    )
+    send(backends, [run])
+    return run
+
+
+def resend(backends: Backends, runs: Sequence[Run]) -> None:
+    """Send again what a crash may have kept from the engine after it was recorded."""
+    missing = []
+    for run in runs:
+        try:
+            backends.engine.status(run.id)
+        except NotFoundError:
+            missing.append(run)
+    if missing:
+        send(backends, missing)
+
+
+def finish(backends: Backends, run: Run, lease: Lease | None = None) -> Run:
+    """Keep the outputs of a program that has ended, and end its run, in one commit."""
+    folder = Path(backends.engine.outputs(run.id))
+    state = State(run.status["phase"])
+    good, undone = state is State.SUCCEEDED, False
+    fields: dict[str, Any] = {"values": outputs.read_values(folder)}
+    for attempt in range(TRIES):
+        now = backends.clock()
+        try:
+            changes = outputs.keep(backends, run, folder, partial=not good, now=now)
+        except UserError as error:
+            # it can never be kept: to try for ever would keep the driver from all other runs
+            changes, state, undone = [], State.FAILED if good else state, True
+            fields |= {"detail": run.detail or f"{error}", "reason": run.reason or "error"}
+        when = float(run.status.get("ended") or now)
+        changes += ending(run, state, when, fields)
+        try:
+            backends.store.commit(changes, lease=lease)
+            if not undone:
+                backends.engine.release(run.id)
+            break
+        except ConflictError:
+            # another run took the version number, or another process ended this run
+            current = backends.store.run(run.id)
+            if current.state.final:
+                return current
+            if attempt == TRIES - 1:
+                raise
+    return backends.store.run(run.id)
+
+
+def advance(backends: Backends, run: Run, lease: Lease | None) -> None:
+    """Do what a job needs of its driver: its start, once its copy in MLflow is open, or its end."""
+    if run.state is State.FINISHING:
+        finish(backends, run, lease)
+    elif run.stop:
+        backends.store.commit(ending(run, State.CANCELLED, backends.clock()), lease=lease)
+    elif not waits_for_tracking(run):
+        start(backends, run, lease)

@@ -1,0 +1,124 @@
+"""Keeps what a program wrote: blobs first, then versions and links in the commit that ends it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from mlstead.artifacts.base import Manifest
+from mlstead.errors import NotFoundError, UserError
+from mlstead.records.base import AddLinks, AddVersion, Change, Link, Run, SetAlias, Version
+from mlstead.work.base import Backends
+
+VALUES = "values.json"
+
+
+def read_values(folder: Path) -> dict[str, Any]:
+    """Read the small values a program left; {} if it left none or left nonsense."""
+    try:
+        values = json.loads((folder / VALUES).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def leaves_nothing(backends: Backends, run: Run) -> bool:
+    """Say whether a program that has ended left no output, so that its run can end at once."""
+    folder = Path(backends.engine.outputs(run.id))
+    if folder.is_symlink():
+        return False  # never followed; its end says so
+    try:
+        return next(folder.iterdir(), None) is None
+    except OSError:
+        return True
+
+
+def keep(backends: Backends, run: Run, folder: Path, *, partial: bool, now: float) -> list[Change]:
+    """Store a run's output folder; give the changes that make it visible.
+
+    Declared data and models become numbered versions, unless ``partial``. What was not declared
+    is kept together as the output ``files``.
+
+    Raises:
+        UserError: something in it cannot be kept, such as a link that leads out of it.
+    """
+    declared: Mapping[str, Any] = run.spec["outputs"]
+    if folder.is_symlink():
+        raise UserError("outputs: the program put a link in place of $MLSTEAD_OUTPUTS")
+    if not folder.is_dir():
+        return []
+    there = {path.name: path for path in folder.iterdir() if path.name != VALUES}
+    for name, entry in there.items():
+        # a link at the top would be followed by who stores it: to any folder of the user
+        if entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"outputs: {name}: the link points outside the folder")
+    changes: list[Change] = []
+    links: list[Link] = []
+    for slot, output in declared.items():
+        path = there.pop(slot, None)
+        if path is None or output["kind"] == "value":
+            continue
+        manifest = backends.artifacts.add(path)
+        ref = ""
+        if output["name"] and not partial and output["kind"] in ("data", "model"):
+            version, more = _version(backends, run, slot, output, manifest, now)
+            changes += more
+            ref = f"{version.name}@{version.number}"
+        links.append(Link(run.id, "output", slot, output["kind"], manifest.digest, ref, partial))
+    if there:
+        manifest = _rest(backends, folder, there)
+        links.append(Link(run.id, "output", "files", "files", manifest.digest, "", partial))
+    if links:
+        changes.append(AddLinks(tuple(links)))
+    return changes
+
+
+def _rest(backends: Backends, folder: Path, there: Mapping[str, Path]) -> Manifest:
+    """Store the undeclared entries as one tree: declared ones are moved aside by their absence."""
+    rest = folder.parent / "files"
+    if rest.is_symlink():
+        rest.unlink()  # the program's: entries must never be moved to where it leads
+    rest.mkdir(exist_ok=True)
+    for name, path in there.items():
+        path.rename(rest / name)
+    return backends.artifacts.add(rest)
+
+
+def _version(
+    backends: Backends,
+    run: Run,
+    slot: str,
+    output: Mapping[str, Any],
+    manifest: Manifest,
+    now: float,
+) -> tuple[Version, list[Change]]:
+    kind: Literal["data", "model"] = output["kind"]
+    try:
+        last = backends.store.version(run.project, kind, output["name"])
+        if kind == "data" and last.digest == manifest.digest:
+            return last, []
+    except NotFoundError:
+        pass
+    version = Version(
+        run.project,
+        kind,
+        output["name"],
+        next_number(backends, run.project, kind, output["name"]),
+        manifest.digest,
+        manifest.size,
+        manifest.files,
+        run.id,
+        slot,
+        now,
+        meta={"code": run.code, "environment": run.environment, "params": dict(run.params)},
+    )
+    aliases = [
+        SetAlias(run.project, kind, version.name, alias, version.number)
+        for alias in output["alias"]
+    ]
+    return version, [AddVersion(version), *aliases]
+
+
+def next_number(backends: Backends, project: str, kind: str, name: str) -> int:
+    """Give the number the next version will have; numbers never return."""
+    return backends.store.next_number(project, kind, name)

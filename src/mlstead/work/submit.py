@@ -1,0 +1,133 @@
+"""Turns a work file into a run that can be recorded: everything it depends on is pinned first."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlstead.errors import UserError
+from mlstead.records.base import AddEvents, AddRun, Change, Event, Run, State
+from mlstead.spec.expressions import expand
+from mlstead.spec.record import dump
+from mlstead.spec.work import Job, JobBody, Pipeline, Service, Sweep, SweepStep, Work
+from mlstead.work import job, service
+from mlstead.work.base import Backends, new_id
+from mlstead.work.ending import messages
+from mlstead.work.pins import Pin, check_notify, pin_body
+from mlstead.work.task import resolve, task_of
+
+
+def draft(backends: Backends, work: Work, folder: Path, project: str) -> Run:
+    """Make the run of a work file; nothing is recorded or sent yet.
+
+    Raises:
+        UserError: a file, version or secret is missing, or the engine cannot do what is asked.
+    """
+    run_id = new_id(work.name)
+    about = {"id": run_id, "name": work.name, "project": project}
+    # params may name the run, and ``$${{`` in them is a literal: expanded once, here
+    params = expand(dict(getattr(work, "params", {})), {"run": about})
+    scope = {"params": params, "run": about}
+    run = Run(
+        id=run_id,
+        project=project,
+        kind=work.kind,
+        name=work.name,
+        engine=backends.engine.name,
+        state=State.QUEUED,
+        spec=dump(work),
+        params=scope["params"],
+        labels=dict(getattr(work, "labels", {})),
+        created=backends.clock(),
+    )
+    if isinstance(work, Job):
+        return _job(backends, run, work, folder, scope)
+    if isinstance(work, Sweep):
+        if work.prune is not None:
+            raise UserError("prune: not supported by engine local yet")
+        check_notify(backends, work.notify)
+        pin = pin_body(backends, work.trial, folder, project, scope)
+        _try(backends, run, work.trial, pin)
+        return _with_code(dataclasses.replace(run, extra={"pin": pin}), pin)
+    if isinstance(work, Pipeline):
+        check_notify(backends, work.notify)
+        return dataclasses.replace(run, extra={"pins": _pins(backends, work, folder, run, scope)})
+    if isinstance(work, Service):
+        service.refuse_unsupported(work)
+        pin = pin_body(backends, work, folder, project, scope)
+        named = service.named(work, scope)
+        service.resolve_versions(backends, project, work, named)  # what is not there is told now
+        return dataclasses.replace(run, extra={"pin": pin, "versions": named})
+    raise UserError(f"kind {work.kind}: not supported by engine {backends.engine.name} yet")
+
+
+def _job(backends: Backends, run: Run, work: Job, folder: Path, scope: Mapping[str, Any]) -> Run:
+    pin = pin_body(backends, work, folder, run.project, scope)
+    run = dataclasses.replace(
+        run, spec=resolve(work, scope, run.params), extra={"pin": pin}, state=State.PENDING
+    )
+    run = _with_code(run, pin)
+    ready = job.prepared(backends, run)  # also when it must wait: what cannot run is refused now
+    return run if job.waits_for_tracking(run) else ready
+
+
+def _with_code(run: Run, pin: Pin) -> Run:
+    environment = (pin["environment"] or {}).get("key", "")
+    return dataclasses.replace(run, code=pin["tree"], environment=environment)
+
+
+def _pins(
+    backends: Backends, work: Pipeline, folder: Path, run: Run, scope: Mapping[str, Any]
+) -> dict[str, Pin]:
+    """Pin every step: the code folder of each is looked at once, however many steps share it."""
+    pins: dict[str, Pin] = {}
+    for name, step in {**work.steps, **work.finally_}.items():
+        if isinstance(step, SweepStep) and step.prune is not None:
+            raise UserError(f"steps.{name}.prune: not supported by engine local yet")
+        body = step.trial if isinstance(step, SweepStep) else step
+        try:
+            pins[name] = pin_body(backends, body, folder, run.project, scope)
+            if isinstance(body, JobBody):
+                _try(backends, run, body, pins[name])
+            else:
+                service.refuse_unsupported(body)
+                service.check_models(backends, run.project, body, _made(work))
+        except UserError as error:
+            raise type(error)(f"steps.{name}.{error}", hint=error.hint) from error
+    return pins
+
+
+def _made(work: Pipeline) -> set[str]:
+    """Name the models that steps of a pipeline make: they need not be there before it runs."""
+    bodies = [getattr(step, "trial", step) for step in work.steps.values()]
+    return {it.name for body in bodies for it in getattr(body, "outputs", {}).values()}
+
+
+def _try(backends: Backends, run: Run, body: JobBody, pin: Pin) -> None:
+    """Let the engine refuse now what it could else only refuse in the middle of the work."""
+    spec = {**dump(body), "command": ["true"], "env": {}, "params": {}, "secrets": {}}
+    trial = dataclasses.replace(
+        run, spec=spec, params={}, extra={"pin": {**pin, "data": {}, "tracked": False}}
+    )
+    backends.engine.prepare(task_of(backends, trial), backends.facts)
+
+
+def record(backends: Backends, run: Run) -> None:
+    """Write a drafted run down; ConflictError if its token has a run already."""
+    now = backends.clock()
+    changes: list[Change] = [AddRun(run), AddEvents((Event(run.id, str(run.state), now),))]
+    if run.kind == "job":
+        changes += job.input_links(run)
+    changes += messages(run, "started", now)
+    backends.store.commit(changes)
+    if run.code:
+        backends.code.pin(run.code, f"refs/runs/{run.id}")
+    for pin in run.extra.get("pins", {}).values():
+        if pin["tree"]:
+            backends.code.pin(pin["tree"], f"refs/runs/{run.id}")
+
+
+def send(backends: Backends, run: Run) -> None:
+    """Send a recorded job to the engine; other kinds are sent by their driver."""
+    if run.kind == "job" and run.state is State.QUEUED:
+        job.send(backends, [run])

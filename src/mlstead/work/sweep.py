@@ -1,0 +1,343 @@
+"""Drives a sweep: asks for points, sends trials, reads their figures, until enough have ended."""
+
+import csv
+import dataclasses
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mlstead.clients import sampling
+from mlstead.errors import PlatformError
+from mlstead.records.base import (
+    AddEvents,
+    AddLinks,
+    AddRun,
+    Change,
+    Event,
+    Lease,
+    Link,
+    Query,
+    Run,
+    SetRun,
+    State,
+)
+from mlstead.spec.expressions import expand
+from mlstead.spec.record import dump, from_record
+from mlstead.spec.work import SweepBody
+from mlstead.work import job
+from mlstead.work.base import Backends, child_id
+from mlstead.work.ending import ending
+from mlstead.work.steps import generation, outdated
+from mlstead.work.task import resolve
+
+ALL = 1_000_000
+
+
+class Driver:
+    """Drives one sweep as long as it holds its lease; all it knows can be read again."""
+
+    def __init__(self, backends: Backends, run: Run, lease: Lease) -> None:
+        self._backends = backends
+        self.run = run
+        self.lease = lease
+        spec = from_record(run.spec)
+        assert isinstance(spec, SweepBody)
+        self._spec = spec
+        self._trials: dict[int, Run] = {}
+        self._told: set[int] = set()
+        self._study: Any = None
+        self._cancelled: set[str] = set()
+        self._top = -1
+        for child in backends.store.runs(Query(parent=run.id, limit=ALL)):
+            self._top = max(self._top, int(child.key))
+            if not outdated(run, child):
+                self._trials[int(child.key)] = child
+        queued = [trial for trial in self._trials.values() if trial.state is State.QUEUED]
+        job.resend(backends, queued)
+
+    @property
+    def wanted(self) -> int:
+        """How many trials shall end well: what was asked, or the number of points."""
+        extra = int(self.run.extra.get("more", 0))
+        if self._spec.search.points:
+            return len(self._spec.search.points)
+        if self._spec.search.method == "grid":
+            size = int(self._sampler().size or 0)
+            return min(size, (self._spec.trials or size) + extra)
+        return (self._spec.trials or 0) + extra
+
+    @property
+    def _fixed(self) -> bool:
+        """True when each point is tried once, whether it fails or not."""
+        return bool(self._spec.search.points) or self._spec.search.method == "grid"
+
+    def touched(self, child: Run) -> None:
+        """Take in what has become of a trial."""
+        number = int(child.key)
+        if child.state is State.SUCCEEDED and "value" not in child.extra["trial"]:
+            child = self._score(child)
+        if child.state.final:
+            self._tell(child)
+        self._trials[number] = child
+
+    def advance(self) -> None:
+        """Start what may start now; end the sweep when enough has ended."""
+        if self.run.state is not State.RUNNING:
+            self._set({"state": State.RUNNING, "started": self.run.started or self._now()})
+        for child in list(self._trials.values()):
+            if self._spec.metric and child.state is State.SUCCEEDED:
+                self.touched(child)  # it may have ended while nobody drove
+        active = [trial for trial in self._trials.values() if not trial.state.final]
+        while not (stopping := self.run.stop or self._hopeless()):
+            fresh = self._more(self._spec.parallel - len(active), len(active))
+            # one that cannot even start has ended already, and no event will tell of it
+            active += [trial for trial in fresh if not trial.state.final]
+            if not fresh:
+                break
+        if stopping:
+            self._cancel(active)
+        if not active:
+            self._end()
+
+    def _now(self) -> float:
+        return self._backends.clock()
+
+    def _set(self, fields: Mapping[str, Any]) -> None:
+        changes: list[Change] = [SetRun(self.run.id, fields)]
+        self._backends.store.commit(changes, lease=self.lease)
+        self.run = self._backends.store.run(self.run.id)
+
+    def _count(self, *states: State) -> int:
+        return sum(1 for trial in self._trials.values() if trial.state in states)
+
+    def _hopeless(self) -> bool:
+        """Say whether so many trials have failed that more are not worth it."""
+        if self._fixed and self._spec.max_failed is None:
+            return False
+        limit = self._spec.max_failed
+        if limit is None:
+            limit = max(3, self.wanted // 10)
+        return self._count(State.FAILED, State.LOST) > limit
+
+    def _more(self, room: int, active: int) -> list[Run]:
+        """Draw and send up to ``room`` more trials."""
+        if self._fixed:
+            missing = self.wanted - len(self._trials)
+        else:
+            missing = self.wanted - self._count(State.SUCCEEDED) - active
+        fresh = []
+        for _ in range(min(room, missing)):
+            trial = self._draw(self._next())
+            self._trials[int(trial.key)] = trial
+            self._top = max(self._top, int(trial.key))
+            fresh.append(trial)
+        if not fresh:
+            return []
+        now = self._now()
+        changes: list[Change] = []
+        for trial in fresh:
+            changes += [AddRun(trial), AddEvents((Event(trial.id, str(trial.state), now),))]
+            changes += job.input_links(trial)
+        self._backends.store.commit(changes, lease=self.lease)
+        job.send(self._backends, [trial for trial in fresh if trial.state is State.QUEUED])
+        return fresh
+
+    def _next(self) -> int:
+        """Give the next trial's number; of fixed points, the first that has no trial."""
+        if not self._fixed:
+            return self._top + 1
+        return next(number for number in range(ALL) if number not in self._trials)
+
+    def _draw(self, number: int) -> Run:
+        points = self._spec.search.points
+        told: dict[str, Any] = {"number": number}
+        if points:
+            chosen = dict(points[number])
+        else:
+            asked = self._sampler().ask(number)
+            chosen = dict(asked.params)
+            told |= {"distributions": asked.distributions, "attrs": asked.attrs, "chosen": chosen}
+        pin = self.run.extra["pin"]
+        scope = {
+            **self.run.extra.get("scope", {}),
+            "trial": {"number": number},
+            "run": {"id": self.run.id, "name": self.run.name, "project": self.run.project},
+        }
+        row = Run(
+            id=child_id(self.run.id, str(number), generation(self.run)),
+            project=self.run.project,
+            kind="job",
+            name=self.run.name,
+            engine=self.run.engine,
+            parent=self.run.id,
+            key=str(number),
+            params={**self.run.params, **chosen},
+            extra={"pin": pin, "trial": told},
+            created=self._now(),
+            code=pin["tree"],
+            environment=(pin["environment"] or {}).get("key", ""),
+        )
+        try:
+            fixed = expand(dict(self._spec.trial.params), scope)
+            params = {**self.run.params, **fixed, **chosen}
+            spec = resolve(self._spec.trial, scope, params)
+            row = dataclasses.replace(row, params=params, spec=spec)
+            if job.waits_for_tracking(row):
+                return dataclasses.replace(row, state=State.STARTING)
+            return job.prepared(self._backends, row)
+        except PlatformError as error:
+            return dataclasses.replace(
+                row,
+                state=State.FAILED,
+                spec=row.spec or dump(self._spec.trial),
+                detail=str(error),
+                ended=self._now(),
+            )
+
+    def _sampler(self) -> Any:
+        """Give the study, rebuilt from the records the first time it is needed."""
+        if self._study is None:
+            goal = self._spec.metric.goal if self._spec.metric else "min"
+            self._study = sampling.open_study(dump(self._spec)["search"], goal)
+            for _, trial in sorted(self._trials.items()):
+                self._tell(trial)
+        return self._study
+
+    def _tell(self, trial: Run) -> None:
+        """Let the study know of a trial; one that was asked for already only of its end."""
+        told = trial.extra["trial"]
+        number = int(told["number"])
+        if self._study is None or "distributions" not in told or number in self._told:
+            return
+        if trial.state.final:
+            self._told.add(number)
+        good = trial.state is State.SUCCEEDED
+        state: Literal["succeeded", "failed", "running"] = (
+            "succeeded" if good else "failed" if trial.state.final else "running"
+        )
+        self._study.add(
+            sampling.Trial(
+                number=number,
+                params=told["chosen"],
+                state=state,
+                value=told.get("value"),
+                distributions=told["distributions"],
+                attrs=told["attrs"],
+            )
+        )
+
+    def _score(self, trial: Run) -> Run:
+        """Write a trial's figure down; a trial without one, or with NaN, is failed."""
+        metric = self._spec.metric
+        if metric is None:
+            return trial
+        told = dict(trial.extra["trial"])
+        if metric.take == "best":
+            point = self._backends.store.best(trial.id, metric.name, metric.goal)
+        else:
+            point = self._backends.store.latest([trial.id]).get(trial.id, {}).get(metric.name)
+        fields: dict[str, Any] = {}
+        if point is None or not math.isfinite(point.value):
+            told["value"] = None
+            what = "was not logged" if point is None else f"is {point.value}"
+            fields = {
+                "state": State.FAILED,
+                "reason": "error",
+                "detail": f"metric {metric.name} {what}",
+            }
+        else:
+            told["value"] = point.value
+        fields["extra"] = {**trial.extra, "trial": told}
+        self._backends.store.commit(
+            [SetRun(trial.id, fields, unless_final=False)], lease=self.lease
+        )
+        return dataclasses.replace(trial, **fields)
+
+    def _cancel(self, active: Sequence[Run]) -> None:
+        for trial in active:
+            if trial.state is State.PENDING:
+                self._backends.store.commit(
+                    ending(trial, State.CANCELLED, self._now()), lease=self.lease
+                )
+                self._trials[int(trial.key)] = self._backends.store.run(trial.id)
+            elif trial.id not in self._cancelled:
+                self._cancelled.add(trial.id)
+                self._backends.store.commit([SetRun(trial.id, {"stop": True})], lease=self.lease)
+                self._backends.engine.cancel(trial.id)
+
+    def _end(self) -> None:
+        good, bad = self._count(State.SUCCEEDED), self._count(State.FAILED, State.LOST)
+        best = self._best()
+        state, detail = State.SUCCEEDED, f"{good} trials succeeded, {bad} failed"
+        if self.run.stop:
+            state, detail = State.CANCELLED, "stopped"
+        elif self._hopeless() or not good or (bad and self._spec.metric is None):
+            state = State.FAILED
+        values: dict[str, Any] = {"trials": len(self._trials), "succeeded": good, "failed": bad}
+        if best is not None:
+            told = best.extra["trial"]
+            values |= {
+                "best": told.get("value"),
+                "best_trial": int(best.key),
+                "best_run": best.id,
+                "best_params": dict(best.params),
+                **dict(best.values),
+            }
+        changes = self._outputs(best) if state is State.SUCCEEDED else []
+        fields = {"detail": detail, "values": values}
+        changes += ending(self.run, state, self._now(), fields)
+        self._backends.store.commit(changes, lease=self.lease)
+        self.run = self._backends.store.run(self.run.id)
+
+    def _best(self) -> Run | None:
+        if self._spec.metric is None:
+            return None
+        sign = 1 if self._spec.metric.goal == "max" else -1
+        scored = [
+            trial
+            for trial in self._trials.values()
+            if trial.state is State.SUCCEEDED and trial.extra["trial"].get("value") is not None
+        ]
+        return max(
+            scored,
+            key=lambda trial: (sign * trial.extra["trial"]["value"], -int(trial.key)),
+            default=None,
+        )
+
+    def _outputs(self, best: Run | None) -> list[Change]:
+        """Let the sweep have the best trial's outputs, and a table of all trials."""
+        links: list[Link] = []
+        if best is not None:
+            links = [
+                dataclasses.replace(link, run_id=self.run.id)
+                for link in self._backends.store.links([best.id])
+                if link.direction == "output"
+            ]
+        folder = Path(tempfile.mkdtemp(dir=self._backends.home, prefix=".trials-"))
+        try:
+            write_table(folder / "trials.csv", self._trials)
+            manifest = self._backends.artifacts.add(folder / "trials.csv")
+        finally:
+            shutil.rmtree(folder)
+        links.append(Link(self.run.id, "output", "trials.csv", "files", manifest.digest))
+        return [AddLinks(tuple(links))]
+
+
+def write_table(target: Path, trials: Mapping[int, Run]) -> None:
+    """Write one line per trial: number, state, value, params."""
+    names = sorted({name for trial in trials.values() for name in trial.params})
+    with target.open("w", newline="", encoding="utf-8") as out:
+        table = csv.writer(out)
+        table.writerow(["number", "run", "state", "value", *names])
+        for number, trial in sorted(trials.items()):
+            value = trial.extra["trial"].get("value")
+            row = [_cell(trial.params.get(name)) for name in names]
+            table.writerow([number, trial.id, str(trial.state), value, *row])
+
+
+def _cell(value: object) -> object:
+    return value if isinstance(value, str | int | float | None) else json.dumps(value)
