@@ -1,0 +1,22 @@
+"""One line per verb, so that ``--help`` need not load them; a test keeps this table current."""
+
+VERBS: dict[str, str] = {
+    "init": "Write a first work file to start from.",
+    "run": "Run a work file and follow it.",
+    "plan": "Say what a work file would do, and do nothing.",
+    "ps": "List runs.",
+    "show": "Show all that is known of a run, a sweep, a pipeline or a service.",
+    "logs": "Print what a run has written.",
+    "stop": "Stop a run or a service, and all it started.",
+    "get": "Copy what a run has left to a folder.",
+    "data": "Keep, list, fetch and check data sets.",
+    "model": "Keep, list, fetch and name models.",
+    "predict": "Ask a service for predictions.",
+    "secret": "Keep, list and remove secrets.",
+    "context": "List, add and choose the places where work goes.",
+    "schema": "Print the JSON Schema of the work file.",
+    "fix": "Rewrite an older work file to today's version.",
+    "drive": "Drive open runs (mlstead starts this itself).",
+}
+
+HIDDEN = frozenset({"drive"})

@@ -1,0 +1,60 @@
+"""The verb ``context``: the places where work goes."""
+
+from typing import Annotated
+
+import typer
+
+from mlstead.cli._options import Json
+from mlstead.cli._print import as_json as print_json
+from mlstead.cli._print import table
+from mlstead.platform import context as contexts
+from mlstead.platform.context import Context
+
+app = typer.Typer(no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="The context's name.")]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List contexts; the current one has a star."""
+    home = contexts.home_folder()
+    current, known = contexts.load(home)
+    if as_json:
+        print_json({"current": current, "home": str(home), "contexts": known})
+        return
+    rows = [
+        ("*" if name == current else "", name, item.engine, item.project,
+         item.records or "sqlite", item.artifacts or "folder")
+        for name, item in sorted(known.items())
+    ]  # fmt: skip
+    table(("", "NAME", "ENGINE", "PROJECT", "RECORDS", "ARTIFACTS"), rows)
+
+
+@app.command()
+def use(name: Name) -> None:
+    """Make a context the current one."""
+    print(f"current context: {contexts.use(contexts.home_folder(), name).name}")
+
+
+@app.command()
+def add(
+    name: Name,
+    engine: Annotated[str, typer.Option("--engine", help="local")] = "local",
+    project: Annotated[str, typer.Option("--project", help="The default project.")] = "default",
+    records: Annotated[
+        str, typer.Option("--records", help="postgresql://… ; a password goes in MLSTEAD_RECORDS.")
+    ] = "",
+    artifacts: Annotated[str, typer.Option("--artifacts", help="s3://bucket/prefix")] = "",
+    endpoint: Annotated[str, typer.Option("--endpoint", help="The S3 server's address.")] = "",
+) -> None:
+    """Keep a context."""
+    item = Context(name, engine, project, records, artifacts, endpoint)
+    contexts.add(contexts.home_folder(), item)
+    print(f"context {name} is kept")
+
+
+@app.command()
+def remove(name: Name) -> None:
+    """Forget a context; what runs there goes on."""
+    contexts.remove(contexts.home_folder(), name)
+    print(f"context {name} is forgotten")

@@ -1,0 +1,80 @@
+"""Finds the verb, loads only its module, and turns errors into one line and an exit code."""
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+import typer
+import typer.core
+import typer.main
+
+from mlstead.cli._verbs import HIDDEN, VERBS
+from mlstead.errors import PlatformError
+
+BUG = 4
+
+
+class Verbs(typer.core.TyperGroup):
+    """A group whose commands are loaded when they are called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Give a stand-in with the verb's one-liner: enough for help and completion."""
+        if cmd_name not in VERBS:
+            return None
+        return typer.core.TyperCommand(cmd_name, help=VERBS[cmd_name], hidden=cmd_name in HIDDEN)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Load the verb that is called."""
+        if args and args[0] in VERBS:
+            module = importlib.import_module(f"mlstead.cli.{args[0]}")
+            command = typer.main.get_command(module.app)
+            command.name = args[0]
+            return args[0], command, args[1:]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _about() -> None:
+    """From a work file to a served model, on hardware you own."""
+
+
+def _tame(text: str) -> str:
+    """Show control characters as escapes: part of an error is what a program or user wrote."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; give the exit code of PRODUCT.md §5."""
+    try:
+        typer.main.get_command(app)(args=argv, prog_name="mlstead")
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(bool(error.code))
+    except PlatformError as error:
+        print(f"error: {_tame(str(error))}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {_tame(error.hint)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader has gone (`mlstead ps | head`): say nothing more, also not at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        traceback.print_exc()
+        print("error: this is a bug of mlstead; please report what stands above", file=sys.stderr)
+        return BUG
+    return 0

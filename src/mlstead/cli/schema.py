@@ -1,0 +1,20 @@
+"""The verb ``schema``: print the JSON Schema of the work file."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from mlstead.spec.schema import json_schema
+
+app = typer.Typer()
+
+
+@app.command()
+def schema(
+    kind: Annotated[
+        str, typer.Argument(help="job, sweep, pipeline, service or notebook; all if left out.")
+    ] = "",
+) -> None:
+    """Print the JSON Schema that editors use to complete and check work files."""
+    print(json.dumps(json_schema(kind or None), indent=2))

@@ -1,0 +1,72 @@
+"""Opens what a context names: engine, records, artifact store, code store, secrets."""
+
+import importlib.util
+import os
+import time
+import weakref
+from pathlib import Path
+
+import mlstead.artifacts
+import mlstead.engines
+import mlstead.records
+from mlstead import discover
+from mlstead.artifacts.code import CodeStore
+from mlstead.clients import tracking
+from mlstead.clients.secrets import SecretStore
+from mlstead.engines.base import Engine
+from mlstead.platform.context import Context, make_home
+from mlstead.records.base import Store
+from mlstead.work.base import Backends
+
+
+def open_backends(home: Path, context: Context) -> Backends:
+    """Open everything; folders are made on first use.
+
+    Raises:
+        UserError: the home folder cannot be written.
+        UnavailableError: the records do not answer.
+    """
+    make_home(home)
+    engine = discover.part(mlstead.engines, context.engine).create(home)
+    # versions are only worth something beside the store that holds their bytes: a context with a
+    # store of its own has records, cache and MLflow of its own, too
+    own = home / "contexts" / context.name if context.artifacts else home
+    own.mkdir(parents=True, exist_ok=True)
+    url = os.environ.get("MLSTEAD_RECORDS") or context.records or f"sqlite:///{own}/records.db"
+    cache = own / "cache"
+    if context.artifacts.startswith("s3://"):
+        store = discover.part(mlstead.artifacts, "s3").create(
+            context.artifacts, cache, endpoint=context.endpoint or None
+        )
+    else:
+        place = context.artifacts or str(home / "store")
+        store = discover.part(mlstead.artifacts, "folder").create(place, cache)
+    records = discover.part(mlstead.records, "sql").create(url)
+    backends = Backends(
+        home=home,
+        engine=engine,
+        facts=engine.facts(),
+        store=records,
+        artifacts=store,
+        code=CodeStore(home / "code.git", home),
+        secrets=SecretStore(home),
+        clock=time.time,
+        tracking=tracking_uri(own),
+    )
+    # connections go when the last user of them does: a verb, a driver, a Python program
+    weakref.finalize(backends, _close, engine, records)
+    return backends
+
+
+def _close(engine: Engine, records: Store) -> None:
+    engine.close()
+    records.close()
+
+
+def tracking_uri(home: Path) -> str:
+    """Give the MLflow address of this home; "" where MLflow is not installed or switched off."""
+    if os.environ.get("MLSTEAD_TRACKING") == "off":
+        return ""
+    if importlib.util.find_spec("mlflow") is None:
+        return ""
+    return os.environ.get("MLSTEAD_TRACKING") or tracking.default_uri(home)
