@@ -1,0 +1,1 @@
+"""Figures of mlstead beside its peers: whole processes, same run, alternating."""
