@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -56,8 +56,3 @@ def child_id(parent: str, key: str, generation: int = 1) -> str:
         return whole
     digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
     return f"{whole[: ID_LENGTH - 9].rstrip('-')}-{digest}"
-
-
-def secret_values(names: Mapping[str, str], source: Secrets) -> dict[str, str]:
-    """Read the values of the secrets a task needs."""
-    return {name: source.get(name) for name in names}

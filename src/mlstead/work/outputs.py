@@ -103,7 +103,7 @@ def _version(
         run.project,
         kind,
         output["name"],
-        next_number(backends, run.project, kind, output["name"]),
+        backends.store.next_number(run.project, kind, output["name"]),
         manifest.digest,
         manifest.size,
         manifest.files,
@@ -117,8 +117,3 @@ def _version(
         for alias in output["alias"]
     ]
     return version, [AddVersion(version), *aliases]
-
-
-def next_number(backends: Backends, project: str, kind: str, name: str) -> int:
-    """Give the number the next version will have; numbers never return."""
-    return backends.store.next_number(project, kind, name)

@@ -196,8 +196,3 @@ def check_notify(backends: Backends, rules: Sequence[Message]) -> None:
 def _check_secret(backends: Backends, name: str, field: str) -> None:
     if name not in backends.secrets.names():
         raise UserError(f"{field}: no secret {name!r}", hint=f"mlstead secret set {name}")
-
-
-def digests(pin: Mapping[str, Any]) -> dict[str, str]:
-    """Name the digest behind each input of a pin."""
-    return {slot: data["digest"] for slot, data in pin["data"].items()}
