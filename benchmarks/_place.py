@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks._measure import Command
+from benchmarks._measure import Command, measure
 
 TRUE = {"mlstead": 1, "kind": "job", "name": "empty", "command": ["true"]}
 SLIM = {"cpu": 0.5, "memory": "64Mi"}
@@ -37,7 +37,11 @@ class Place:
         """What points mlstead at this place."""
         runtime = self.root / "run"
         runtime.mkdir(mode=0o700, exist_ok=True)
-        return {"MLSTEAD_HOME": str(self.root / "home"), "XDG_RUNTIME_DIR": str(runtime)}
+        return {
+            "MLSTEAD_HOME": str(self.root / "home"),
+            "XDG_RUNTIME_DIR": str(runtime),
+            "MLSTEAD_WARM": "off",
+        }
 
     def folder(self, name: str) -> Path:
         """Make an empty folder."""
@@ -55,6 +59,25 @@ class Place:
         """Give a command line of ours, as the console script starts it."""
         program = Path(sys.executable).with_name("mlstead")
         return Command([str(program), *words], cwd or self.root, self.env)
+
+    def warm(self, *words: str, cwd: Path | None = None) -> Command:
+        """Give the same as a call that is not the first one: the warm process is there."""
+        cold = self.mlstead(*words, cwd=cwd)
+        env = {name: value for name, value in self.env.items() if name != "MLSTEAD_WARM"}
+
+        def there() -> bool:
+            return any(not path.suffix for path in (self.root / "run").glob("mlstead-warm-*"))
+
+        def before() -> None:
+            if not there():
+                measure(Command([cold.argv[0], "ps"], self.root, env))
+            deadline = time.monotonic() + 30
+            while not there():
+                if time.monotonic() > deadline:
+                    raise SystemExit("no warm process came")
+                time.sleep(0.05)
+
+        return Command(cold.argv, cold.cwd, env, before)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """The public names of mlstead, each loaded when it is first used."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as typing's, whose import takes longer than all else that a call needs
 if TYPE_CHECKING:
     from mlstead.errors import PlatformError as PlatformError
     from mlstead.platform import Platform as Platform

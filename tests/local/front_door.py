@@ -125,4 +125,4 @@ def work(folder: Path, text: str, name: str = "work.yaml", **files: str) -> Path
 def environment(home: Path) -> dict[str, str]:
     """Give the environment of a person with this home and nothing of ours set."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLSTEAD", "MLFLOW"))}
-    return {**kept, "MLSTEAD_HOME": str(home)}
+    return {**kept, "MLSTEAD_HOME": str(home), "MLSTEAD_WARM": "off"}

@@ -20,3 +20,5 @@ VERBS: dict[str, str] = {
 }
 
 HIDDEN = frozenset({"drive"})
+# Never given to the warm process: one asks for text on the terminal, one lives long.
+COLD = frozenset({"secret", "drive"})

@@ -1,0 +1,139 @@
+"""The warm process: loads what verbs need, waits for calls, forks one child for each."""
+
+import fcntl
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from mlstead.cli._warm import live, wire
+from mlstead.cli._warm.live import Sources
+
+IDLE_SECONDS = 600.0
+# What the frequent verbs load; the heavy parts (MLflow, Optuna, S3) stay where they are used.
+LOADED = (
+    "mlstead.cli.main", "mlstead.cli.run", "mlstead.cli.ps", "mlstead.cli.show",
+    "mlstead.cli.logs", "mlstead.cli.stop", "mlstead.cli.get", "mlstead.cli.plan",
+    "mlstead.cli.data", "mlstead.cli.model", "mlstead.cli._progress", "mlstead.spec.work",
+    "mlstead.platform.versions", "mlstead.platform.services", "mlstead.engines.local",
+    "mlstead.engines.local.engine", "mlstead.records.sql", "mlstead.records.sql.sqlite",
+    "mlstead.artifacts.folder", "mlstead.work.submit", "mlstead.work.job",
+    "mlstead.work.sweep", "mlstead.work.pipeline", "mlstead.work.service", "mlstead.work.drive",
+    "typer.rich_utils", "rich.live", "rich.progress_bar", "subprocess",
+)  # fmt: skip
+PRACTICE = "mlstead: 1\nkind: job\nname: practice\ncommand: ['true']\n"
+
+
+def main() -> None:
+    """Serve the calls of this user in these circumstances until none has come for a while."""
+    os.closerange(3, 1 << 20)
+    os.chdir("/")
+    told = wire.circumstances()
+    path = wire.path(told)
+    if path is None:
+        return
+    lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another one is there, or just starting
+    began = time.time_ns()
+    for name in LOADED:
+        importlib.import_module(name)
+    importlib.import_module("mlstead.spec.load").parse(PRACTICE)  # much is built on first use
+    sources = Sources.loaded(began)
+    if sources is None or len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
+        return  # edited this very moment; or a thread, which no fork would take along
+    gc.collect()
+    gc.freeze()
+    Server(path, told, sources).serve()
+
+
+class Server:
+    """Listens, forks, and tells callers how their verb died if it could not tell itself.
+
+    Args:
+        path: the socket.
+        told: our circumstances.
+        sources: what we have loaded, as it was then.
+    """
+
+    def __init__(self, path: str, told: bytes, sources: Sources) -> None:
+        self._path = path
+        self._told = told
+        self._sources = sources
+        self._verbs: dict[int, socket.socket] = {}
+        self._callers: dict[int, int] = {}
+        self._poll = select.epoll()
+        self._news, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        Path(path).unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(path)
+        self._listener.listen(64)
+        self._listener.setblocking(False)
+        self._poll.register(self._listener, select.EPOLLIN)
+        self._poll.register(self._news, select.EPOLLIN)
+
+    def serve(self) -> None:
+        """Serve until nobody calls any more, or what we have loaded is no longer what is there."""
+        while True:
+            found = self._poll.poll(IDLE_SECONDS if not self._verbs else None)
+            if not found and not self._verbs:
+                self._leave()
+            for descriptor, _ in found:
+                if descriptor == self._listener.fileno():
+                    self._answer()
+                elif descriptor == self._news:
+                    os.read(self._news, 4096)
+                    self._bury()
+                elif descriptor in self._callers:
+                    # the caller was killed: its verb must not write to its terminal for ever
+                    self._poll.unregister(descriptor)
+                    os.kill(self._callers.pop(descriptor), signal.SIGKILL)
+
+    def _leave(self) -> NoReturn:
+        with suppress(OSError):
+            Path(self._path).unlink()
+        sys.exit(0)
+
+    def _answer(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return  # it went away meanwhile
+        if wire.caller(connection) != os.getuid():
+            connection.close()
+            return
+        pid = os.fork()
+        if pid == 0:
+            live.live(connection, self._told, self._sources)
+        self._verbs[pid] = connection
+        self._callers[connection.fileno()] = pid
+        self._poll.register(connection, select.EPOLLRDHUP)
+
+    def _bury(self) -> None:
+        stale = False
+        while self._verbs:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            connection = self._verbs.pop(pid)
+            if self._callers.pop(connection.fileno(), None) is not None:
+                self._poll.unregister(connection)
+            if os.WIFSIGNALED(status):
+                with suppress(OSError):
+                    connection.send(wire.KILLED + b"%d" % os.WTERMSIG(status))
+            connection.close()
+            stale = stale or status == live.STALE << 8
+        if stale:
+            # verbs that run go on by themselves; who calls next starts a new one
+            self._leave()
