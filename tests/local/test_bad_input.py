@@ -1,5 +1,6 @@
 """What people get wrong, through the front door: one line with its place, a hint, an exit code."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -332,6 +333,27 @@ def test_more_than_the_machine_has_is_refused_at_submit(
     assert words in said
     assert "this machine has" in said
     assert "--on" in said
+
+
+def test_with_wait_it_waits_until_the_machine_is_large_enough(door: Door, tmp_path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    asked = f"resources: {{cpu: {len(cores)}}}\n"
+    large = work(tmp_path, HEAD + "command: echo ran\n" + asked, "large.yaml")
+    small = work(tmp_path, HEAD + "command: echo ran\n", "small.yaml")
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        door.good("run", small)  # its keeper may use one core
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert "this machine has 1" in door("run", large).err
+    waits = door.good("run", "-d", "--wait", large).out.strip()
+    door.good("run", small)  # is not held up
+    assert door.state(waits) == "queued"
+    assert door.show(waits)["run"]["detail"].startswith("waits for a larger machine: cpu")
+    keeper = int((door.home / "local" / "keeper.lock").read_text())
+    os.sched_setaffinity(keeper, cores)
+    assert door.until(waits, "succeeded")
+    assert door.show(waits)["run"]["detail"] == ""
 
 
 def test_more_than_the_machine_has_is_refused_for_workers_steps_and_trials(

@@ -35,6 +35,9 @@ def run(
     trials: Annotated[
         int, typer.Option("--trials", min=0, help="With --resume: that many trials more.")
     ] = 0,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for a machine that is large enough.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a work file and follow it to its end; Ctrl-C leaves it running."""
@@ -45,7 +48,7 @@ def run(
         raise UserError("which work file?", hint="mlstead run FILE")
     else:
         made = platform.runs.submit(
-            load(file, overrides=param or ()), token=token, attended=not detach
+            load(file, overrides=param or ()), token=token, attended=not detach, wait=wait
         )
     if detach:
         _tell(made, as_json)

@@ -139,6 +139,7 @@ class Task:
         timeout: seconds one attempt may run; None for no limit.
         max_queue_time: seconds it may wait for its first start; None for no limit.
         grace: seconds between the polite and the hard end.
+        patient: True to wait for a host that is large enough where there is none now.
         priority: larger goes first.
         interactive: True for what people should see in listings; False for our own helpers.
     """
@@ -163,6 +164,7 @@ class Task:
     timeout: float | None = None
     max_queue_time: float | None = None
     grace: float = 10.0
+    patient: bool = False
     priority: int = 0
     queue: str = ""
     ports: Mapping[str, int] = field(default_factory=dict)

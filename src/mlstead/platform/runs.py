@@ -70,10 +70,12 @@ class Runs:
         *,
         token: str = "",
         attended: bool = False,
+        wait: bool = False,
     ) -> Run:
         """Record a run and send it; give it back at once.
 
         ``token`` is an idempotency key: submitting again with the same one gives the same run.
+        With ``wait`` what no machine is large enough for waits until one is.
         ``attended`` says that the caller will ``follow`` it, so that a job needs no driver.
 
         Raises:
@@ -84,7 +86,7 @@ class Runs:
             if known is not None:
                 return known
         spec, place = _parts(work, folder)
-        run = _sender().draft(self._backends, spec, place, self._project)
+        run = _sender().draft(self._backends, spec, place, self._project, wait=wait)
         run = dataclasses.replace(run, token=token)
         try:
             _sender().record(self._backends, run)

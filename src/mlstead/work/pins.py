@@ -32,8 +32,12 @@ def pin_body(
     folder: Path,
     project: str,
     scope: Mapping[str, Any],
+    *,
+    wait: bool = False,
 ) -> Pin:
     """Pin one job or service: code tree, environment, and the data that can be named already.
+
+    ``wait`` is kept for its tasks: they wait for a host that is large enough.
 
     Raises:
         UserError: a folder, lock file, version or secret does not exist.
@@ -48,6 +52,7 @@ def pin_body(
         "environment": dataclasses.asdict(environment) if environment else None,
         "data": {},
         "folder": str(folder),
+        "patient": wait,
     }
     if isinstance(body, JobBody):
         pin["tracked"] = _uses_mlflow(backends, body, tree, environment)

@@ -260,6 +260,7 @@ class Driver:
             resources=Resources(needs.cpu, needs.memory, gpus),
             retry=Retry(RESTARTS, backoff=1.0),
             grace=20.0,
+            patient=bool(self.run.extra.get("pin", {}).get("patient")),
             labels={"project": self.run.project, "service": self._name},
         )
 

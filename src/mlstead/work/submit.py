@@ -17,8 +17,10 @@ from mlstead.work.pins import Pin, check_notify, pin_body
 from mlstead.work.task import resolve, task_of
 
 
-def draft(backends: Backends, work: Work, folder: Path, project: str) -> Run:
+def draft(backends: Backends, work: Work, folder: Path, project: str, *, wait: bool = False) -> Run:
     """Make the run of a work file; nothing is recorded or sent yet.
+
+    With ``wait`` a task that no host is large enough for waits instead of being refused.
 
     Raises:
         UserError: a file, version or secret is missing, or the engine cannot do what is asked.
@@ -41,28 +43,31 @@ def draft(backends: Backends, work: Work, folder: Path, project: str) -> Run:
         created=backends.clock(),
     )
     if isinstance(work, Job):
-        return _job(backends, run, work, folder, scope)
+        return _job(backends, run, work, folder, scope, wait=wait)
     if isinstance(work, Sweep):
         if work.prune is not None:
             raise UserError("prune: not supported by engine local yet")
         check_notify(backends, work.notify)
-        pin = pin_body(backends, work.trial, folder, project, scope)
+        pin = pin_body(backends, work.trial, folder, project, scope, wait=wait)
         _try(backends, run, work.trial, pin)
         return _with_code(dataclasses.replace(run, extra={"pin": pin}), pin)
     if isinstance(work, Pipeline):
         check_notify(backends, work.notify)
-        return dataclasses.replace(run, extra={"pins": _pins(backends, work, folder, run, scope)})
+        pins = _pins(backends, work, folder, run, scope, wait=wait)
+        return dataclasses.replace(run, extra={"pins": pins})
     if isinstance(work, Service):
         service.refuse_unsupported(work)
-        pin = pin_body(backends, work, folder, project, scope)
+        pin = pin_body(backends, work, folder, project, scope, wait=wait)
         named = service.named(work, scope)
         service.resolve_versions(backends, project, work, named)  # what is not there is told now
         return dataclasses.replace(run, extra={"pin": pin, "versions": named})
     raise UserError(f"kind {work.kind}: not supported by engine {backends.engine.name} yet")
 
 
-def _job(backends: Backends, run: Run, work: Job, folder: Path, scope: Mapping[str, Any]) -> Run:
-    pin = pin_body(backends, work, folder, run.project, scope)
+def _job(
+    backends: Backends, run: Run, work: Job, folder: Path, scope: Mapping[str, Any], *, wait: bool
+) -> Run:
+    pin = pin_body(backends, work, folder, run.project, scope, wait=wait)
     run = dataclasses.replace(
         run, spec=resolve(work, scope, run.params), extra={"pin": pin}, state=State.PENDING
     )
@@ -77,7 +82,13 @@ def _with_code(run: Run, pin: Pin) -> Run:
 
 
 def _pins(
-    backends: Backends, work: Pipeline, folder: Path, run: Run, scope: Mapping[str, Any]
+    backends: Backends,
+    work: Pipeline,
+    folder: Path,
+    run: Run,
+    scope: Mapping[str, Any],
+    *,
+    wait: bool,
 ) -> dict[str, Pin]:
     """Pin every step: the code folder of each is looked at once, however many steps share it."""
     pins: dict[str, Pin] = {}
@@ -86,7 +97,7 @@ def _pins(
             raise UserError(f"steps.{name}.prune: not supported by engine local yet")
         body = step.trial if isinstance(step, SweepStep) else step
         try:
-            pins[name] = pin_body(backends, body, folder, run.project, scope)
+            pins[name] = pin_body(backends, body, folder, run.project, scope, wait=wait)
             if isinstance(body, JobBody):
                 _try(backends, run, body, pins[name])
             else:

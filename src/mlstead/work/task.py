@@ -77,6 +77,7 @@ def task_of(backends: Backends, run: Run) -> Task:
         timeout=spec["timeout"],
         max_queue_time=spec["max_queue_time"],
         grace=spec["grace"],
+        patient=bool(pin.get("patient")),
         priority=_priority(spec["priority"]),
         queue=spec["queue"],
         ports=spec["ports"],

@@ -65,7 +65,8 @@ def choose(
     """Choose who starts now.
 
     One that must wait keeps what it needs away from those behind it, so that nobody waits for
-    ever; those behind it may use what it does not need.
+    ever; those behind it may use what it does not need. One that the whole machine is too small
+    for keeps nothing.
 
     Args:
         waiting: in order.
@@ -81,6 +82,8 @@ def choose(
     chosen = []
     for place in waiting:
         claim = place.claim
+        if not fits(claim, capacity):
+            continue
         mine = [gpu for gpu in gpus if of_kind(gpu, claim.kinds)][: claim.gpu]
         enough = (claim.cpu <= 0 or claim.cpu <= cpu) and (
             claim.memory <= 0 or claim.memory <= memory

@@ -34,6 +34,7 @@ from mlstead.engines.local.ledger import Ledger
 
 _IDLE = 30.0  # seconds without work or visitors before it goes
 _AGAIN = 1.0  # seconds between two tries of what an outside state prevents
+_MEASURE = 5.0  # seconds between two looks at a machine that is too small for a task
 _KEPT_ATTEMPTS = 20
 _LOG_SIZE = 1 << 20
 _STOPPED = "stopped on request"
@@ -139,6 +140,8 @@ class Keeper:
             entry = self._entries.get(task_id)
             if what == "foreign":
                 self._foreign.clear()
+            elif what == "measure":
+                self._measure()
             elif entry is not None and what == "look":
                 self._look(entry)
             elif entry is not None and what == "gone":
@@ -304,7 +307,11 @@ class Keeper:
     def _enqueue(self, entry: Entry) -> None:
         entry.state = "queued"
         entry.gpus, entry.pid = (), 0
-        self._ledger.tell(entry, entry.queued_event())
+        event = entry.queued_event()
+        if not admission.fits(entry.place.claim, self.capacity):
+            event["status"]["detail"] = f"waits for a larger machine: {_needs(entry)}"
+            self._measure_later()
+        self._ledger.tell(entry, event)
         if (entry.task / "cancel").exists():
             self._end(entry, "cancelled", None, _STOPPED)
             return
@@ -318,6 +325,17 @@ class Keeper:
         index = bisect.bisect_left(self._waiting, entry.place)
         if index < len(self._waiting) and self._waiting[index].task_id == entry.task.name:
             del self._waiting[index]
+
+    def _measure(self) -> None:
+        """Look at the machine again while one waits that it is too small for."""
+        self.capacity = capacity.measure()
+        disk.write_over(self.home.capacity, disk.dump(self.capacity))
+        if not all(admission.fits(place.claim, self.capacity) for place in self._waiting):
+            self._measure_later()
+
+    def _measure_later(self) -> None:
+        if not any(what == "measure" for _, what, _ in self._timers):
+            self._later(_MEASURE, "measure")
 
     def _admit(self) -> None:
         if not self._waiting:
@@ -360,9 +378,12 @@ class Keeper:
 
 
 def _waited(entry: Entry) -> str:
+    return f"waited longer than {entry.request['max_queue_time']:g} s for {_needs(entry)}"
+
+
+def _needs(entry: Entry) -> str:
     claim = entry.place.claim
-    parts = f"cpu {claim.cpu:g}, memory {claim.memory >> 20} MiB, gpu {claim.gpu}"
-    return f"waited longer than {entry.request['max_queue_time']:g} s for {parts}"
+    return f"cpu {claim.cpu:g}, memory {claim.memory >> 20} MiB, gpu {claim.gpu}"
 
 
 def main(folder: str) -> None:

@@ -129,13 +129,15 @@ def _check_supported(task: Task) -> None:
 
 def _check_fits(task: Task, facts: Facts) -> None:
     resources, count = task.resources, task.workers.count
+    _check_space(resources, facts.details)
+    if task.patient:
+        return  # the keeper looks again from time to time
     each = f" ({count} workers)" if count > 1 else ""
     if resources.cpu * count > facts.cpu + 1e-9:
         raise _too_much(f"cpu {resources.cpu * count:g}{each}", f"{facts.cpu:g}")
     if resources.memory * count > facts.memory:
         have = f"{facts.memory >> 20} MiB for tasks"
         raise _too_much(f"memory {resources.memory * count >> 20} MiB{each}", have)
-    _check_space(resources, facts.details)
     kinds = _of_kind(resources, facts.gpus)
     if resources.gpu * count > len(kinds):
         wanted = f" of kind {' or '.join(resources.gpu_kinds)}" if resources.gpu_kinds else ""
@@ -151,7 +153,7 @@ def _check_space(resources: Resources, details: Mapping[str, Any]) -> None:
 
 
 def _too_much(asked: str, have: str) -> UserError:
-    hint = "ask for less, or use --on CONTEXT for a larger machine"
+    hint = "ask for less, use --on CONTEXT for a larger machine, or --wait until this one has it"
     return UserError(f"resources: {asked} asked for, this machine has {have}", hint=hint)
 
 

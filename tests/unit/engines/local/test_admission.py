@@ -42,6 +42,10 @@ def test_one_that_waits_for_a_gpu_lets_others_use_the_rest() -> None:
     assert chosen(*waiting, busy={0, 1, 2}) == ["2"]
 
 
+def test_one_that_the_whole_machine_is_too_small_for_holds_nobody_up() -> None:
+    assert chosen(place("1", 5), place("2", 1, 0, 4), place("3", 4)) == ["3"]
+
+
 def test_what_asks_for_nothing_always_starts() -> None:
     full = (Claim(4, 1000, 0, ()),)
     assert chosen(place("1", 0), held=full) == ["1"]

@@ -82,6 +82,12 @@ def test_what_cannot_be_done_is_refused(fields: dict[str, Any], words: str) -> N
         prepare(task(**fields), FACTS)
 
 
+def test_a_patient_task_waits_for_a_larger_machine_but_not_for_a_larger_disk() -> None:
+    assert prepare(task(patient=True, resources=Resources(cpu=99, gpu=3)), FACTS).task_id == "t"
+    with pytest.raises(UserError, match="disk"):
+        prepare(task(patient=True, resources=Resources(disk=200 << 20)), FACTS)
+
+
 def test_an_image_with_an_environment_is_taken() -> None:
     assert prepare(task(image="x/y", environment=Environment("k")), FACTS).task_id == "t"
 
