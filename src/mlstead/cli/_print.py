@@ -75,13 +75,14 @@ def clean(text: str) -> str:
 
 def age(seconds: float | None) -> str:
     """Say how long ago an epoch time was."""
-    return "" if not seconds else span(max(0.0, time.time() - seconds))
+    return "" if not seconds else span(time.time() - seconds)
 
 
 def span(seconds: float | None) -> str:
-    """Write a length of time: 0.4s, 12s, 5m03s, 2h10m, 3d04h."""
+    """Write a length of time: 0.4s, 12s, 5m03s, 2h10m, 3d04h; 0.0s if the clock was set back."""
     if seconds is None:
         return ""
+    seconds = max(0.0, seconds)
     if seconds < 10:
         return f"{seconds:.1f}s"
     whole = int(seconds)

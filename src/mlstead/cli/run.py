@@ -88,7 +88,7 @@ def _follow(platform: Platform, made: Run, *, quiet: bool) -> Run:
 
 def sentence(run: Run) -> str:
     """Say in one line how a run ended."""
-    took = f" in {run.ended - run.created:.1f} s" if run.ended else ""
+    took = f" in {max(0.0, run.ended - run.created):.1f} s" if run.ended else ""
     why = f": {run.detail}" if run.detail else ""
     return f"{run.kind} {run.id} {run.state}{took}{why}"
 
