@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import time
@@ -19,6 +20,7 @@ from mlstead.errors import ConflictError, UserError
 Blob = Callable[[Entry], Path]
 """Gives the place on this disk of the bytes of a file."""
 
+_LOOK_SECONDS = 10.0
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -115,24 +117,41 @@ def damaged(path: str, how: str) -> UserError:
 
 
 class Shelf:
-    """The read-only trees that a store's local cache holds, each made once."""
+    """The read-only trees that a store's local cache holds, each made once.
+
+    Programs read them in place. Their files share no inode with the store, and a tree that a
+    program wrote to all the same (as root can) is made again from the store's objects.
+    """
 
     def __init__(self, cache: Path) -> None:
         self.folder = cache / "trees"
         self.locks = cache / "locks"
+        self._seen: dict[str, float] = {}
 
     def ready(self, digest: str) -> Path | None:
         """Give the tree of a version if it is there; only looks, and notes the time."""
         check_digest(digest)
         tree = self.folder / digest
-        try:
-            os.utime(tree)
-        except FileNotFoundError:
+        if not self._intact(tree):
             return None
         inside = tree / "data"
         if (tree / "single").exists():
             return next(inside.iterdir())
         return inside
+
+    def _intact(self, tree: Path) -> bool:
+        """Say whether nothing in a tree was changed since it was made; looks every ten seconds."""
+        try:
+            os.utime(tree)
+            now = time.monotonic()
+            if now - self._seen.get(tree.name, -_LOOK_SECONDS) < _LOOK_SECONDS:
+                return True
+            if (tree / "stamp").read_text() != _stamp(tree / "data"):
+                return False
+        except FileNotFoundError:
+            return False
+        self._seen[tree.name] = now
+        return True
 
     def make(self, manifest: Manifest, blob: Blob) -> Path:
         """Give the tree of a version, making it if nobody has.
@@ -153,9 +172,14 @@ class Shelf:
                     (aside / "single").touch()
                     inside.mkdir()
                     inside = inside / manifest.entries[0].path
-                _lay_out(manifest, blob, inside, link=True)
+                _lay_out(manifest, blob, inside, link=False)
                 _protect(aside)
+                (aside / "stamp").write_text(_stamp(aside / "data"))
+                spoilt = _disk.beside(tree)
+                with suppress(FileNotFoundError):
+                    tree.rename(spoilt)
                 aside.rename(tree)
+                _disk.remove_tree(spoilt)
             except BaseException:
                 _disk.remove_tree(aside)
                 raise
@@ -178,8 +202,27 @@ class Shelf:
 
 
 def _protect(tree: Path) -> None:
-    """Take the right to write from folders inside; the outer one must stay movable."""
-    for place, folders, _ in os.walk(tree / "data"):
-        for folder in folders:
-            os.chmod(f"{place}/{folder}", stat.S_IRUSR | stat.S_IXUSR | 0o055)  # noqa: PTH101
+    """Take the right to write from all inside; the outer folder must stay movable."""
+    for place, folders, files in os.walk(tree / "data"):
+        for name in (*folders, *files):
+            path = f"{place}/{name}"
+            os.chmod(path, os.stat(path).st_mode & ~0o222)  # noqa: PTH101, PTH116
     (tree / "data").chmod(0o555)
+
+
+def _stamp(folder: Path) -> str:
+    """Sum up all names, sizes and times of change below a folder; no bytes are read."""
+    told = hashlib.sha256(usedforsecurity=False)
+    todo = [str(folder)]
+    while todo:
+        place = todo.pop()
+        with os.scandir(place) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                todo.append(entry.path)
+                continue
+            line = f"{entry.path[len(str(folder)) :]}\0{status.st_size}\0{status.st_ctime_ns}\n"
+            told.update(line.encode(errors="surrogateescape"))
+    return told.hexdigest()

@@ -210,6 +210,22 @@ class ArtifactContract:
         assert not any(modes)
         assert (first / "sub/deep/run.sh").stat().st_mode & 0o100
 
+    def test_a_program_that_writes_to_its_input_harms_only_itself(
+        self, again: Make, source: Path
+    ) -> None:
+        digest = again().add(source).digest
+        tree = again().materialize(digest)
+        file = tree / "a.csv"
+        times = file.stat()
+        file.chmod(0o644)
+        file.write_bytes(b"9,9\r\n")
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert again().verify(digest) == ()
+        assert contents(again().materialize(digest)) == contents(source)
+        (tree / "sub").chmod(0o755)
+        (tree / "sub" / "more").write_bytes(b"")
+        assert contents(again().materialize(digest)) == contents(source)
+
     def test_materialize_gives_a_single_file_under_its_name(
         self, store: ArtifactStore, source: Path
     ) -> None:
