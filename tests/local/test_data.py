@@ -605,14 +605,18 @@ def test_what_a_program_does_to_its_data_reaches_neither_the_store_nor_the_next_
         "  chmod -R u+w $MLSTEAD_INPUTS/y/\n"
         "  echo changed > $MLSTEAD_INPUTS/y/sub/a.csv\n"
         "  echo new > $MLSTEAD_INPUTS/y/new\n"
+        "  chmod -R u+w $MLSTEAD_INPUTS/x/\n"
+        "  echo changed > $MLSTEAD_INPUTS/x/sub/a.csv\n"
+        "  echo new > $MLSTEAD_INPUTS/x/new\n"
         "  rm -f $MLSTEAD_INPUTS/x\n"
     )
-    door.good("run", work(tmp_path / "spoil", spoil))
+    assert door.process("run", work(tmp_path / "spoil", spoil)).code == 0
     door.good("data", "verify")
     text = (
         JOB + "data: {x: raw@1}\ncommand: cat $MLSTEAD_INPUTS/x/sub/a.csv; ls $MLSTEAD_INPUTS/x\n"
     )
-    assert door.good("run", work(tmp_path / "code", text)).out == "one\nsub\n"
+    done = door.process("run", work(tmp_path / "code", text))
+    assert done.out == "one\nsub\n", done.err
 
 
 SOURCE = JOB + (

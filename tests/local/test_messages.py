@@ -72,6 +72,25 @@ def test_success_and_failure_are_told_once_each(
     assert heard.paths[0].startswith("/services/T00000000/")
 
 
+def test_the_end_is_told_when_the_command_line_was_killed(
+    door: Door, tmp_path: Path, slack: tuple[Slack, str]
+) -> None:
+    heard, url = slack
+    door.process("secret", "set", "hook", stdin=url)
+    gate = tmp_path / "gate"
+    command = f"sh -c 'echo begun; until test -e {gate}; do sleep 0.05; done'"
+    caller = door.start("run", work(tmp_path, JOB.format(json.dumps(command))))
+    try:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == b"begun\n"
+    finally:
+        caller.kill()
+        caller.communicate()
+    gate.touch()
+    wait(lambda: len(heard.texts) == 1, 60)
+    assert "succeeded" in heard.texts[0]
+
+
 def test_a_message_that_is_refused_or_cannot_be_sent_fails_no_run(
     door: Door, tmp_path: Path, slack: tuple[Slack, str]
 ) -> None:

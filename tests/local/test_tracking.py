@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.local.front_door import Door, wait, work
 
 LOOK = """
@@ -94,3 +95,16 @@ def test_a_job_that_logs_nothing_never_pays_for_mlflow(door: Door, tmp_path: Pat
     door.good("run", work(tmp_path, "mlstead: 1\nkind: job\nname: mute\ncommand: 'true'\n"))
     assert not (door.home / "mlflow.db").exists()
     assert not list((door.home / "local").rglob("track-*"))
+
+
+def test_a_job_whose_mlflow_does_not_answer_says_that_it_waits(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLSTEAD_TRACKING", "http://127.0.0.1:9")
+    text = "mlstead: 1\nkind: job\nname: own\ncommand: python main.py\n"
+    file = work(tmp_path, text, main_py="import mlflow\nprint('ran')\n")
+    run = door.good("run", "-d", file).out.strip()
+    wait(lambda: "MLflow does not answer" in door.show(run)["run"]["detail"], 120)
+    assert door.state(run) == "pending"
+    door.good("stop", run)
+    assert door.until(run, "cancelled")

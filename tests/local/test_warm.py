@@ -211,7 +211,8 @@ def test_a_signal_ends_the_verb_and_its_caller_alike(
     warm: Warm, tmp_path: Path, number: signal.Signals
 ) -> None:
     warm.ready()
-    caller = warm.popen("run", sleeping(tmp_path))
+    run = warm.run("run", "-d", sleeping(tmp_path)).stdout.strip()
+    caller = warm.popen("logs", "-f", run)
     read_until(caller.stdout, b"begun")
     verb = warm.verb()
     caller.send_signal(number)

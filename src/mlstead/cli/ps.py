@@ -8,6 +8,7 @@ import typer
 from mlstead.cli._options import Json, On, Project
 from mlstead.cli._print import age, clean, span, table
 from mlstead.cli._print import as_json as print_json
+from mlstead.cli._waiting import waits_for
 from mlstead.platform import Platform
 from mlstead.records.base import Run, State
 
@@ -63,4 +64,4 @@ def _what(run: Run, counts: Mapping[str, Mapping[State, int]]) -> str:
         return ", ".join(parts)
     if run.extra.get("serving"):
         return str(run.extra.get("url", ""))
-    return clean(run.detail)
+    return clean(run.detail) or (f"waits {waits_for(run)}" if waits_for(run) else "")

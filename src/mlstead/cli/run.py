@@ -1,14 +1,19 @@
 """The verb ``run``: submit a work file and follow it."""
 
+import contextlib
 import importlib
 import json
+import signal
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mlstead.cli._options import Json, On, Params, Project
+from mlstead.cli._waiting import waits_for
 from mlstead.errors import RunFailedError, UserError
 from mlstead.platform import Platform
 from mlstead.records.base import Run, State
@@ -54,7 +59,8 @@ def run(
         _tell(made, as_json)
         return
     try:
-        ended = _follow(platform, made, quiet=as_json)
+        with _handing_over():
+            ended = _follow(platform, made, quiet=as_json)
     except KeyboardInterrupt:
         print(
             f"\n{made.id} goes on; mlstead logs -f {made.id}, mlstead stop {made.id}",
@@ -69,6 +75,23 @@ def run(
         print(sentence(ended), file=sys.stderr)
 
 
+@contextlib.contextmanager
+def _handing_over() -> Iterator[None]:
+    """Let a closed terminal or a polite kill end us as Ctrl-C does: what runs is handed over."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    ours = [it for it in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(it) is signal.SIG_DFL]
+    for one in ours:
+        signal.signal(one, leave)
+    try:
+        yield
+    finally:
+        for one in ours:
+            signal.signal(one, signal.SIG_DFL)
+
+
 def _follow(platform: Platform, made: Run, *, quiet: bool) -> Run:
     if made.kind == "job":
         stream = sys.stderr.buffer if quiet else sys.stdout.buffer
@@ -77,13 +100,27 @@ def _follow(platform: Platform, made: Run, *, quiet: bool) -> Run:
             stream.write(chunk)
             stream.flush()
 
-        return platform.runs.follow(made.id, write=write)
+        return platform.runs.follow(made.id, write=write, changed=_Waiting())
     if quiet:
         return platform.runs.follow(made.id)
     # loaded only now: a plain job must not pay for tables and live displays
     progress = importlib.import_module("mlstead.cli._progress")
     ended: Run = progress.follow(platform, made)
     return ended
+
+
+class _Waiting:
+    """Tells a person once, after a second, that a job waits and for what."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._told = False
+
+    def __call__(self, run: Run) -> None:
+        waits = run.state in (State.QUEUED, State.PENDING)
+        if waits and not self._told and time.monotonic() - self._since > 1.0:
+            self._told = True
+            print(f"{run.id} waits {waits_for(run)}", file=sys.stderr, flush=True)
 
 
 def sentence(run: Run) -> str:

@@ -8,6 +8,7 @@ import typer
 from mlstead.cli._options import Json, On, Project
 from mlstead.cli._print import age, clean, console, figure, size, span, table
 from mlstead.cli._print import as_json as print_json
+from mlstead.cli._waiting import waits_for
 from mlstead.platform import Platform
 from mlstead.platform.runs import Details
 from mlstead.records.base import Run, State
@@ -71,6 +72,7 @@ def _head(run: Run) -> None:
         ("created", f"{made} ({age(run.created)} ago)"),
         ("took", took),
         ("why", clean(run.detail)),
+        ("waits", clean(waits_for(run)) if not run.detail else ""),
         ("exit code", run.status.get("exit_code")),
         ("peak memory", _memory(run)),
         ("attempts", run.attempt if run.attempt > 1 else ""),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import socket
 import time
 import weakref
 from pathlib import Path
@@ -14,9 +15,12 @@ from mlstead.artifacts.code import CodeStore
 from mlstead.clients import tracking
 from mlstead.clients.secrets import SecretStore
 from mlstead.engines.base import Engine
+from mlstead.errors import ConflictError, UserError
 from mlstead.platform.context import Context, make_home
-from mlstead.records.base import Store
+from mlstead.records.base import SetCursor, Store
 from mlstead.work.base import Backends
+
+TAKE = "MLSTEAD_TAKE_RECORDS"
 
 
 def open_backends(home: Path, context: Context) -> Backends:
@@ -42,6 +46,8 @@ def open_backends(home: Path, context: Context) -> Backends:
         place = context.artifacts or str(home / "store")
         store = discover.part(mlstead.artifacts, "folder").create(place, cache)
     records = discover.part(mlstead.records, "sql").create(url)
+    if not url.endswith(f"{own}/records.db"):
+        _own(records, home, engine.name)
     backends = Backends(
         home=home,
         engine=engine,
@@ -56,6 +62,32 @@ def open_backends(home: Path, context: Context) -> Backends:
     # connections go when the last user of them does: a verb, a driver, a Python program
     weakref.finalize(backends, _close, engine, records)
     return backends
+
+
+def _own(records: Store, home: Path, engine: str) -> None:
+    """Bind records that lie elsewhere to this home, or refuse those of another.
+
+    Its tasks, code and files are what the runs are about; another home knows none of them, and its
+    driver would end them as lost.
+
+    Raises:
+        UserError: they belong to another home, which is still there as far as one can tell.
+    """
+    name, mine = f"home:{engine}", f"{socket.gethostname()}:{home}"
+    was = records.cursor(name)
+    if was == mine:
+        return
+    host, _, place = (was or "").partition(":")
+    gone = host == socket.gethostname() and not Path(place).exists()
+    if was and not gone and not os.environ.get(TAKE):
+        raise UserError(
+            f"these records belong to another home: {was}",
+            hint=f"give every MLSTEAD_HOME records of its own; {TAKE}=1 takes those of a lost one",
+        )
+    try:
+        records.commit([SetCursor(name, was, mine)])
+    except ConflictError:
+        _own(records, home, engine)
 
 
 def _close(engine: Engine, records: Store) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlstead import discover, spec
 from mlstead import work as work_parts
-from mlstead.clients.secrets import Masker
 from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserError
 from mlstead.platform import driver
+from mlstead.platform import logs as written
 from mlstead.platform.context import Context
 from mlstead.records.base import (
     AddEvents,
@@ -84,6 +84,7 @@ class Runs:
         if token:
             known = self._backends.store.by_token(token)
             if known is not None:
+                self._resend()
                 return known
         spec, place = _parts(work, folder)
         run = _sender().draft(self._backends, spec, place, self._project, wait=wait)
@@ -96,7 +97,9 @@ class Runs:
                 raise
             return known
         _sender().send(self._backends, run)
-        if not attended or run.kind != "job" or run.state is State.PENDING:
+        # somebody waits for its messages, also when the process that follows it is killed
+        told = bool(run.spec.get("notify"))
+        if not attended or told or run.kind != "job" or run.state is State.PENDING:
             driver.ensure(self._backends, self._context)
             driver.ensure_tracking(self._backends, self._context)
         return self._backends.store.run(run.id)
@@ -138,7 +141,7 @@ class Runs:
             changed(run)
         driver.ensure_tracking(self._backends, self._context)
         if run.spec.get("notify"):
-            driver.ensure(self._backends, self._context)
+            driver.ensure(self._backends, self._context)  # the first one may have left meanwhile
         return run
 
     def leave(self, run_id: str) -> None:
@@ -197,8 +200,15 @@ class Runs:
     def sync(self) -> None:
         """Copy what the engine knows to the records, and start a driver if a run lacks one."""
         sync.sync(self._backends)
+        self._resend()
         if self._backends.store.runs(Query(parent="*", driven=True, limit=1)):
             driver.ensure(self._backends, self._context)
+
+    def _resend(self) -> None:
+        """Send what a process recorded that was killed before it could send it."""
+        unsent = sync.unsent(self._backends)
+        if unsent:
+            discover.part(work_parts, "job").resend(self._backends, unsent)
 
     def find(self, text: str) -> Run:
         """Find a run by id, the beginning of one, or as the newest of a name."""
@@ -226,22 +236,7 @@ class Runs:
         if run is None:
             yield from self._backends.engine.logs(text, rank=rank, follow=follow)
             return
-        masker = Masker(self._secret_values(run))
-        if run.kind in ("sweep", "pipeline"):
-            for child in self._backends.store.runs(Query(parent=run.id, limit=ALL)):
-                if child.kind == "sweep":
-                    yield f"--- {child.key} ({child.state}) ---\n".encode()
-                    yield from self.logs(child.id, follow=follow)
-                if child.kind == "job" and not child.cached and child.request:
-                    yield f"--- {child.key} ({child.state}) ---\n".encode()
-                    yield from self.logs(child.id, follow=follow)
-            return
-        try:
-            for chunk in self._backends.engine.logs(run.id, rank=rank, follow=follow):
-                yield masker.feed(chunk)
-        except NotFoundError:
-            return  # recorded, not sent yet: there is no output
-        yield masker.finish()
+        yield from written.of_run(self._backends, run, rank=rank, follow=follow)
 
     def _run_or_task(self, text: str) -> Run | None:
         try:
@@ -249,17 +244,6 @@ class Runs:
         except NotFoundError:
             self._backends.engine.status(text)  # a driver's log can be read as well
             return None
-
-    def _secret_values(self, run: Run) -> Sequence[str]:
-        values = []
-        for wanted in (run.spec.get("secrets") or {}).values():
-            with suppress(NotFoundError):
-                values.append(
-                    self._backends.secrets.get(
-                        wanted if isinstance(wanted, str) else wanted["name"]
-                    )
-                )
-        return values
 
     def stop(self, text: str) -> Run:
         """Ask for the end of a run and of all it started; twice changes nothing."""
@@ -274,8 +258,12 @@ class Runs:
         event = Event(run.id, "stop-asked", self._backends.clock())
         self._backends.store.commit([SetRun(run.id, {"stop": True}), AddEvents((event,))])
         if run.kind == "job" and run.request:
-            with suppress(NotFoundError):
+            try:
                 self._backends.engine.cancel(run.id)
+            except NotFoundError:  # killed before it was sent: sent now, it is cancelled at once
+                discover.part(work_parts, "job").resend(self._backends, [run])
+                with suppress(NotFoundError):
+                    self._backends.engine.cancel(run.id)
         else:
             driver.ensure(self._backends, self._context)
         return self._backends.store.run(run.id)

@@ -109,7 +109,8 @@ def finish(backends: Backends, run: Run, lease: Lease | None = None) -> Run:
         except UserError as error:
             # it can never be kept: to try for ever would keep the driver from all other runs
             changes, state, undone = [], State.FAILED if good else state, True
-            fields |= {"detail": run.detail or f"{error}", "reason": run.reason or "error"}
+            detail = run.detail or f"{error}; what it wrote is still in {folder}"
+            fields |= {"detail": detail, "reason": run.reason or "error"}
         when = float(run.status.get("ended") or now)
         changes += ending(run, state, when, fields)
         try:

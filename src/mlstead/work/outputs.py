@@ -11,6 +11,7 @@ from mlstead.records.base import AddLinks, AddVersion, Change, Link, Run, SetAli
 from mlstead.work.base import Backends
 
 VALUES = "values.json"
+REST = "files"  # beside it; the engine drops both
 
 
 def read_values(folder: Path) -> dict[str, Any]:
@@ -65,22 +66,29 @@ def keep(backends: Backends, run: Run, folder: Path, *, partial: bool, now: floa
             changes += more
             ref = f"{version.name}@{version.number}"
         links.append(Link(run.id, "output", slot, output["kind"], manifest.digest, ref, partial))
-    if there:
-        manifest = _rest(backends, folder, there)
-        links.append(Link(run.id, "output", "files", "files", manifest.digest, "", partial))
+    rest = _rest(backends, folder, there)
+    if rest is not None:
+        links.append(Link(run.id, "output", "files", "files", rest.digest, "", partial))
     if links:
         changes.append(AddLinks(tuple(links)))
     return changes
 
 
-def _rest(backends: Backends, folder: Path, there: Mapping[str, Path]) -> Manifest:
-    """Store the undeclared entries as one tree: declared ones are moved aside by their absence."""
-    rest = folder.parent / "files"
+def _rest(backends: Backends, folder: Path, there: Mapping[str, Path]) -> Manifest | None:
+    """Store the undeclared entries as one tree; None if there are none.
+
+    They are moved aside first. Keeping may be tried again (a crash, a full disk, a number that
+    another run took), so what was moved by an earlier try belongs to it.
+    """
+    rest = folder.parent / REST
     if rest.is_symlink():
         rest.unlink()  # the program's: entries must never be moved to where it leads
-    rest.mkdir(exist_ok=True)
+    if there:
+        rest.mkdir(exist_ok=True)
     for name, path in there.items():
         path.rename(rest / name)
+    if not rest.is_dir() or not any(rest.iterdir()):
+        return None
     return backends.artifacts.add(rest)
 
 

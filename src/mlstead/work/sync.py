@@ -17,6 +17,7 @@ from mlstead.records.base import (
     Change,
     Event,
     Point,
+    Query,
     Run,
     SetCursor,
     SetRun,
@@ -28,6 +29,7 @@ from mlstead.work.base import Backends
 from mlstead.work.ending import ending
 
 BATCH = 500
+MANY = 1_000
 _STATUS = tuple(field.name for field in dataclasses.fields(Status))
 
 
@@ -66,6 +68,15 @@ def sync(backends: Backends) -> Synced:
             copied += events
         except ConflictError:
             alone = False  # another process copied them meanwhile: read on from its cursor
+
+
+def unsent(backends: Backends) -> list[Run]:
+    """List jobs that were recorded, and of which the engine has told nothing yet.
+
+    Their process is just sending them, or it was killed before it could.
+    """
+    query = Query(kind="job", states=(State.QUEUED,), limit=MANY)
+    return [run for run in backends.store.runs(query) if run.request and not run.status]
 
 
 def _batch(backends: Backends, events: Sequence[TaskEvent]) -> list[Change]:

@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from mlstead.clients.tracking import NewRun, NewVersion, Tracking, open_tracking
-from mlstead.errors import NotFoundError
-from mlstead.records.base import AddPoints, Point, Query, Run, SetCursor, SetRun, Version
+from mlstead.errors import NotFoundError, UnavailableError
+from mlstead.records.base import AddPoints, Point, Query, Run, SetCursor, SetRun, State, Version
 from mlstead.work import job
 from mlstead.work.base import Backends
 
@@ -31,7 +31,20 @@ def wanted(backends: Backends) -> bool:
 
 
 def run(backends: Backends) -> None:
-    """Copy until nothing has come for a few seconds and no tracked run is open."""
+    """Copy until nothing has come for a few seconds and no tracked run is open.
+
+    Raises:
+        UnavailableError: MLflow does not answer; the jobs that wait for it say so.
+    """
+    try:
+        _run(backends)
+    except UnavailableError as error:
+        for waiting in _waiting(backends):
+            backends.store.commit([SetRun(waiting.id, {"detail": f"{error}; it is tried again"})])
+        raise
+
+
+def _run(backends: Backends) -> None:
     door = open_tracking(backends.tracking)
     last = time.monotonic()
     while time.monotonic() - last < LINGER_SECONDS:
@@ -101,11 +114,15 @@ def _open(backends: Backends, door: Tracking, run: Run) -> str:
     was = backends.store.cursor(OPEN + run.id)
     backends.store.commit(
         [
-            SetRun(run.id, {"mlflow": opened}, unless_final=False),
+            SetRun(run.id, {"mlflow": opened, **_no_longer_waits(run)}, unless_final=False),
             SetCursor(OPEN + run.id, was, "open"),
         ]
     )
     return opened
+
+
+def _no_longer_waits(run: Run) -> dict[str, str]:
+    return {"detail": ""} if run.state is State.PENDING else {}
 
 
 def _copy_points(backends: Backends, door: Tracking) -> bool:

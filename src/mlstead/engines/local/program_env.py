@@ -33,6 +33,8 @@ def common(ground: Ground) -> dict[str, str]:
     name, _, value = marker(ground.folder).partition("=")
     env |= request["env"]
     env[name] = value
+    # what a Python program printed before it crashed must not be lost in a buffer
+    env.setdefault("PYTHONUNBUFFERED", "1")
     return env
 
 
