@@ -193,7 +193,7 @@ class Outgoing:
 
 def to_json(value: Mapping[str, Any]) -> str:
     """Write a mapping as the JSON text that every store keeps (NaN allowed, ASCII only)."""
-    return json.dumps(value, default=_plain) if value else "{}"
+    return _ENCODER.encode(value) if value else "{}"
 
 
 def from_json(text: str) -> dict[str, Any]:
@@ -208,6 +208,9 @@ def _plain(value: object) -> object:
     if isinstance(value, Set):
         return sorted(value)
     raise TypeError(f"{type(value).__name__} cannot be kept in the records")
+
+
+_ENCODER = json.JSONEncoder(default=_plain, check_circular=False)
 
 
 # ---- changes: what one commit is made of ---------------------------------------------------

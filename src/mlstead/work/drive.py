@@ -8,7 +8,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -40,6 +40,9 @@ class Driver(Protocol):
     def advance(self) -> None:
         """Do all that can be done now; doing it again changes nothing."""
 
+    def sent(self) -> Sequence[Run]:
+        """Give jobs that were recorded and sent since the last call; none is fine, too."""
+
 
 DRIVEN = frozenset({"pipeline", "sweep", "service"})
 
@@ -65,7 +68,7 @@ class Loop:
         self._holder = holder()
         self._drivers: dict[str, Driver] = {}
         self._leases: dict[str, Lease] = {}
-        self._cursor = backends.store.cursor(sync.cursor_name(backends))
+        self._follower = sync.Follower(backends, self._drivers)
         self._renewed = self._shipped = self._looked = time.monotonic()
         self._running: set[str] = set()
         self._later: dict[str, float] = {}
@@ -80,9 +83,9 @@ class Loop:
 
     def turn(self, timeout: float) -> None:
         """Wait for news, at most ``timeout`` seconds, and do all they call for."""
-        self._backends.engine.wait(self._cursor, min(timeout, LOOK_SECONDS))
-        ended, own = self._sort(self._news(sync.sync(self._backends)))
-        self._take_in(ended, own)
+        news = self._follower.news(min(timeout, LOOK_SECONDS))
+        ended, own = self._sort(news.events)
+        self._take_in(ended, own, news.ended)
         now = time.monotonic()
         if now - self._renewed > RENEW_SECONDS:
             self._renewed = now
@@ -104,22 +107,6 @@ class Loop:
         self._drivers.clear()
         self._pool.shutdown(wait=True)
 
-    def _news(self, copied: sync.Synced) -> Sequence[TaskEvent]:
-        """Give the events since the last turn, no further than the records know.
-
-        A later event's run would still look as it was before, and its end would be missed.
-        """
-        if copied.after == self._cursor:
-            news: list[TaskEvent] = list(copied.events)
-        else:  # another process copied some of them
-            news = []
-            for event in self._backends.engine.events(self._cursor):
-                if self._cursor == copied.cursor or (news and news[-1].cursor == copied.cursor):
-                    break
-                news.append(event)
-        self._cursor = copied.cursor
-        return news
-
     def _sort(self, news: Sequence[TaskEvent]) -> tuple[dict[str, None], dict[str, None]]:
         """Name the tasks that have ended, and the runs we drive whose own task has news."""
         ended: dict[str, None] = {}
@@ -134,11 +121,11 @@ class Loop:
                 own[event.task_id] = None
         return ended, own
 
-    def _take_in(self, ended: Iterable[str], own: Iterable[str]) -> None:
+    def _take_in(self, ended: Iterable[str], own: Iterable[str], known: Mapping[str, Run]) -> None:
         advancing = dict.fromkeys(own)
         for run_id in ended:
             try:
-                run = self._backends.store.run(run_id)
+                run = known.get(run_id) or self._backends.store.run(run_id)
             except NotFoundError:
                 continue  # a task of our own
             parent = self._drivers.get(run.parent)
@@ -165,6 +152,7 @@ class Loop:
         except UserError as error:
             self._give_up(driver.run, driver.lease, error)
             return
+        self._follower.expect(driver.sent())
         if not driver.run.state.final:
             return
         self._drop(run_id)

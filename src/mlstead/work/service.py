@@ -10,7 +10,7 @@ import dataclasses
 import json
 import socket
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,10 @@ class Driver:
 
     def touched(self, child: Run) -> None:
         """A service has no children."""
+
+    def sent(self) -> Sequence[Run]:
+        """Give nothing: a service sends no jobs."""
+        return ()
 
     def advance(self) -> None:
         """Start the generation, or look whether it is ready."""

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -47,15 +48,22 @@ class Driver:
         spec = from_record(run.spec)
         assert isinstance(spec, SweepBody)
         self._spec = spec
+        self._body = dump(spec.trial)
         self._trials: dict[int, Run] = {}
+        self._active: dict[int, Run] = {}
+        self._counts: Counter[State] = Counter()
         self._told: set[int] = set()
         self._study: Any = None
         self._cancelled: set[str] = set()
+        self._sent: list[Run] = []
         self._top = -1
+        self._free = 0
         for child in backends.store.runs(Query(parent=run.id, limit=ALL)):
             self._top = max(self._top, int(child.key))
             if not outdated(run, child):
-                self._trials[int(child.key)] = child
+                self._know(child)
+        # they may have ended while nobody drove
+        self._unseen = [trial for trial in self._trials.values() if trial.state is State.SUCCEEDED]
         queued = [trial for trial in self._trials.values() if trial.state is State.QUEUED]
         job.resend(backends, queued)
 
@@ -77,31 +85,45 @@ class Driver:
 
     def touched(self, child: Run) -> None:
         """Take in what has become of a trial."""
-        number = int(child.key)
         if child.state is State.SUCCEEDED and "value" not in child.extra["trial"]:
             child = self._score(child)
         if child.state.final:
             self._tell(child)
-        self._trials[number] = child
+        self._know(child)
 
     def advance(self) -> None:
         """Start what may start now; end the sweep when enough has ended."""
         if self.run.state is not State.RUNNING:
             self._set({"state": State.RUNNING, "started": self.run.started or self._now()})
-        for child in list(self._trials.values()):
-            if self._spec.metric and child.state is State.SUCCEEDED:
-                self.touched(child)  # it may have ended while nobody drove
-        active = [trial for trial in self._trials.values() if not trial.state.final]
+        unseen, self._unseen = self._unseen, []
+        for child in unseen if self._spec.metric else ():
+            self.touched(child)
         while not (stopping := self.run.stop or self._hopeless()):
-            fresh = self._more(self._spec.parallel - len(active), len(active))
             # one that cannot even start has ended already, and no event will tell of it
-            active += [trial for trial in fresh if not trial.state.final]
-            if not fresh:
+            if not self._more(self._spec.parallel - len(self._active), len(self._active)):
                 break
+        active = list(self._active.values())
         if stopping:
             self._cancel(active)
         if not active:
             self._end()
+
+    def sent(self) -> Sequence[Run]:
+        """Give the trials that were sent since the last call."""
+        sent, self._sent = self._sent, []
+        return sent
+
+    def _know(self, trial: Run) -> None:
+        """Remember how a trial is now."""
+        number = int(trial.key)
+        was = self._trials.get(number)
+        if was is not None:
+            self._counts[was.state] -= 1
+        self._counts[trial.state] += 1
+        self._trials[number] = trial
+        self._active.pop(number, None)
+        if not trial.state.final:
+            self._active[number] = trial
 
     def _now(self) -> float:
         return self._backends.clock()
@@ -112,7 +134,7 @@ class Driver:
         self.run = self._backends.store.run(self.run.id)
 
     def _count(self, *states: State) -> int:
-        return sum(1 for trial in self._trials.values() if trial.state in states)
+        return sum(self._counts[state] for state in states)
 
     def _hopeless(self) -> bool:
         """Say whether so many trials have failed that more are not worth it."""
@@ -123,8 +145,8 @@ class Driver:
             limit = max(3, self.wanted // 10)
         return self._count(State.FAILED, State.LOST) > limit
 
-    def _more(self, room: int, active: int) -> list[Run]:
-        """Draw and send up to ``room`` more trials."""
+    def _more(self, room: int, active: int) -> bool:
+        """Draw and send up to ``room`` more trials; False when there are none to draw."""
         if self._fixed:
             missing = self.wanted - len(self._trials)
         else:
@@ -132,25 +154,29 @@ class Driver:
         fresh = []
         for _ in range(min(room, missing)):
             trial = self._draw(self._next())
-            self._trials[int(trial.key)] = trial
+            self._know(trial)
             self._top = max(self._top, int(trial.key))
             fresh.append(trial)
         if not fresh:
-            return []
+            return False
         now = self._now()
         changes: list[Change] = []
         for trial in fresh:
             changes += [AddRun(trial), AddEvents((Event(trial.id, str(trial.state), now),))]
             changes += job.input_links(trial)
         self._backends.store.commit(changes, lease=self.lease)
-        job.send(self._backends, [trial for trial in fresh if trial.state is State.QUEUED])
-        return fresh
+        sent = [trial for trial in fresh if trial.state is State.QUEUED]
+        job.send(self._backends, sent)
+        self._sent += sent
+        return True
 
     def _next(self) -> int:
         """Give the next trial's number; of fixed points, the first that has no trial."""
         if not self._fixed:
             return self._top + 1
-        return next(number for number in range(ALL) if number not in self._trials)
+        while self._free in self._trials:
+            self._free += 1
+        return self._free
 
     def _draw(self, number: int) -> Run:
         points = self._spec.search.points
@@ -167,36 +193,31 @@ class Driver:
             "trial": {"number": number},
             "run": {"id": self.run.id, "name": self.run.name, "project": self.run.project},
         }
-        row = Run(
-            id=child_id(self.run.id, str(number), generation(self.run)),
-            project=self.run.project,
-            kind="job",
-            name=self.run.name,
-            engine=self.run.engine,
-            parent=self.run.id,
-            key=str(number),
-            params={**self.run.params, **chosen},
-            extra={"pin": pin, "trial": told},
-            created=self._now(),
-            code=pin["tree"],
-            environment=(pin["environment"] or {}).get("key", ""),
-        )
+        row: dict[str, Any] = {
+            "id": child_id(self.run.id, str(number), generation(self.run)),
+            "project": self.run.project,
+            "kind": "job",
+            "name": self.run.name,
+            "engine": self.run.engine,
+            "parent": self.run.id,
+            "key": str(number),
+            "params": {**self.run.params, **chosen},
+            "extra": {"pin": pin, "trial": told},
+            "created": self._now(),
+            "code": pin["tree"],
+            "environment": (pin["environment"] or {}).get("key", ""),
+            "state": State.STARTING,
+            "spec": self._body,
+        }
         try:
             fixed = expand(dict(self._spec.trial.params), scope)
-            params = {**self.run.params, **fixed, **chosen}
-            spec = resolve(self._spec.trial, scope, params)
-            row = dataclasses.replace(row, params=params, spec=spec)
-            if job.waits_for_tracking(row):
-                return dataclasses.replace(row, state=State.STARTING)
-            return job.prepared(self._backends, row)
+            row["params"] = {**self.run.params, **fixed, **chosen}
+            row["spec"] = resolve(self._spec.trial, scope, row["params"], self._body)
+            trial = Run(**row)
+            return trial if job.waits_for_tracking(trial) else job.prepared(self._backends, trial)
         except PlatformError as error:
-            return dataclasses.replace(
-                row,
-                state=State.FAILED,
-                spec=row.spec or dump(self._spec.trial),
-                detail=str(error),
-                ended=self._now(),
-            )
+            row |= {"state": State.FAILED, "detail": str(error), "ended": self._now()}
+            return Run(**row)
 
     def _sampler(self) -> Any:
         """Give the study, rebuilt from the records the first time it is needed."""
@@ -251,7 +272,9 @@ class Driver:
             }
         else:
             told["value"] = point.value
-        fields["extra"] = {**trial.extra, "trial": told}
+        # the copy to MLflow may have written there meanwhile
+        extra = self._backends.store.run(trial.id).extra
+        fields["extra"] = {**extra, "trial": told}
         self._backends.store.commit(
             [SetRun(trial.id, fields, unless_final=False)], lease=self.lease
         )
@@ -263,7 +286,7 @@ class Driver:
                 self._backends.store.commit(
                     ending(trial, State.CANCELLED, self._now()), lease=self.lease
                 )
-                self._trials[int(trial.key)] = self._backends.store.run(trial.id)
+                self._know(self._backends.store.run(trial.id))
             elif trial.id not in self._cancelled:
                 self._cancelled.add(trial.id)
                 self._backends.store.commit([SetRun(trial.id, {"stop": True})], lease=self.lease)

@@ -28,9 +28,17 @@ from mlstead.work.inputs import locate
 PRIORITIES = {"low": -100, "normal": 0, "high": 100}
 
 
-def resolve(body: JobBody, scope: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Insert every value into a job's spec; what comes out is never expanded again."""
-    spec = dump(body)
+def resolve(
+    body: JobBody,
+    scope: Mapping[str, Any],
+    params: Mapping[str, Any],
+    dumped: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Insert every value into a job's spec; what comes out is never expanded again.
+
+    ``dumped`` is the body as ``dump`` gives it, for those who resolve it many times.
+    """
+    spec = dict(dumped) if dumped is not None else dump(body)
     scope = {**scope, "params": {**scope.get("params", {}), **params}}
     spec["params"] = dict(params)
     spec["command"] = list(expand_command(body.command, scope))

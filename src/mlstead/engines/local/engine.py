@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from mlstead.engines.local import (
 )
 from mlstead.engines.local.connections import Connections
 from mlstead.engines.local.disk import Home, Marker
+from mlstead.engines.local.tail import Tail
 from mlstead.errors import ConflictError, NotFoundError, UnavailableError, UserError
 from mlstead.runner import bundle
 
@@ -50,6 +50,7 @@ class LocalEngine(Engine):
         self._home = Home(home.expanduser().absolute())
         self._keeper = Connections(self._home)
         self._ready = False
+        self._tail = Tail(self._home.journal)
 
     def facts(self) -> Facts:
         """Say what this machine has for tasks."""
@@ -88,13 +89,15 @@ class LocalEngine(Engine):
         }  # fmt: skip
         data = disk.dump(wanted)
         private = self._private(request, secrets)
-        task.mkdir(parents=True, exist_ok=True)
-        if self._is_other(task, data):
-            raise ConflictError(
-                f"task {task_id} exists with another request", hint="give the run another name"
-            )
-        if (task / "task.json").exists() and _phase_is_final(attempt.status(task, dict(request))):
-            return False
+        if not _made(task):
+            if self._is_other(task, data):
+                raise ConflictError(
+                    f"task {task_id} exists with another request",
+                    hint="give the run another name",
+                )
+            there = (task / "task.json").exists()
+            if there and _phase_is_final(attempt.status(task, dict(request))):
+                return False
         if private:
             disk.write_over(task / "private.json", disk.dump(private))
         if not disk.write_new(task / "task.json", data) and self._is_other(task, data):
@@ -118,6 +121,8 @@ class LocalEngine(Engine):
                 f"secrets: no value for {missing[0]!r}", hint=f"mlstead secret set {missing[0]}"
             )
         building = request["environment"] is not None
+        if not (names or building or request["private"]):
+            return {}
         env = machine.private_values(request["private"], os.environ, building)
         if not names and not env:
             return {}
@@ -125,26 +130,27 @@ class LocalEngine(Engine):
 
     def events(self, after: str = "") -> Iterator[TaskEvent]:
         """Give the events after a cursor, oldest first."""
-        with contextlib.suppress(OSError):
-            if not disk.is_locked(self._home.lock) and any(self._home.active.iterdir()):
-                self._keeper.wake()
-        for event, cursor in journal.read(self._home.journal, after):
-            yield TaskEvent(
-                event["task"], event["attempt"], Phase(event["phase"]), event["time"],
-                _status(event["status"]), cursor, event["retried"],
-            )  # fmt: skip
+        begin = after
+        while news := self._tail.read(after):
+            for event, after in news:
+                yield TaskEvent(
+                    event["task"], event["attempt"], Phase(event["phase"]), event["time"],
+                    _status(event["status"]), after, event["retried"],
+                )  # fmt: skip
+        if after == begin:
+            # perhaps because there is no keeper to tell anything
+            with contextlib.suppress(OSError):
+                if not disk.is_locked(self._home.lock) and any(self._home.active.iterdir()):
+                    self._keeper.wake()
 
     def wait(self, after: str, timeout: float) -> None:
         """Return when there is something after the cursor, or after ``timeout`` seconds."""
         end = time.monotonic() + timeout
-        while not self._has_news(after) and (left := end - time.monotonic()) > 0:
+        while not self._tail.holds(after) and (left := end - time.monotonic()) > 0:
             with _explained(self._home):
                 self._make_ready()
                 connection = self._keeper.take()
-            self._keeper.listen(connection, 0.0 if self._has_news(after) else left)
-
-    def _has_news(self, after: str) -> bool:
-        return any(True for _ in journal.read(self._home.journal, after))
+            self._keeper.listen(connection, 0.0 if self._tail.holds(after) else left)
 
     def status(self, task_id: str) -> Status:
         """Say how far a task is, from its files alone."""
@@ -165,23 +171,24 @@ class LocalEngine(Engine):
         self, task_id: str, attempt: int, rank: int, offset: int, limit: int = 8 << 20
     ) -> bytes:
         """Give metric lines from a byte offset on; the last one may be cut."""
-        task, _ = self._find(task_id)
+        path = f"{self._folder(task_id)}/{int(attempt)}/metrics-{int(rank)}.jsonl"
         try:
-            with (task / str(int(attempt)) / f"metrics-{int(rank)}.jsonl").open("rb") as file:
-                file.seek(offset)
-                return file.read(limit)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return b""
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(offset)
+            return file.read(limit)
 
     def outputs(self, task_id: str) -> str:
         """Give the outputs folder of the last attempt."""
-        task, _ = self._find(task_id)
+        task = self._folder(task_id)
         number = (attempt.numbers(task) or [1])[-1]
         return str(results.rank_folder(task / str(number), 0))
 
     def release(self, task_id: str) -> None:
         """Remove the outputs of every attempt; a link in their place is only unlinked."""
-        task, _ = self._find(task_id)
+        task = self._folder(task_id)
         for number in attempt.numbers(task):
             for folder in (task / str(number)).glob("outputs*"):
                 if folder.is_symlink():
@@ -208,7 +215,7 @@ class LocalEngine(Engine):
 
     def signal_stop(self, task_id: str) -> None:
         """Ask the program to end by itself."""
-        task, _ = self._find(task_id)
+        task = self._folder(task_id)
         with _explained(self._home):
             (task / "stop").touch()
 
@@ -249,6 +256,7 @@ class LocalEngine(Engine):
     def close(self) -> None:
         """Close the connections this object holds; it can be used again."""
         self._keeper.close()
+        self._tail.close()
 
     def _until(self, condition: Any, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -256,6 +264,13 @@ class LocalEngine(Engine):
             if time.monotonic() > end:
                 raise UnavailableError(f"the keeper of {self._home.root} does not answer")
             time.sleep(0.005)
+
+    def _folder(self, task_id: str) -> Path:
+        """Give the folder of a task that was submitted, without reading what was asked."""
+        task = self._home.task(task_id)
+        if not prepare.is_id(task_id) or not os.path.exists(f"{task}/task.json"):  # noqa: PTH110
+            raise NotFoundError(f"no task {task_id}")
+        return task
 
     def _find(self, task_id: str) -> tuple[Path, dict[str, Any]]:
         task = self._home.task(task_id)
@@ -265,7 +280,7 @@ class LocalEngine(Engine):
         return task, submission["request"]
 
     def _make_ready(self) -> None:
-        if self._ready and self._home.active.is_dir():
+        if self._ready and os.path.isdir(self._home.active):  # noqa: PTH112 asked for often
             return
         filesystem.refuse_network(self._home.home)
         self._home.create()
@@ -279,16 +294,30 @@ class LocalEngine(Engine):
         self._ready = True
 
 
+def _made(folder: Path) -> bool:
+    """Make a folder, and those above it; False when it was there."""
+    try:
+        folder.mkdir()
+    except FileNotFoundError:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return _made(folder)
+    except FileExistsError:
+        return False
+    return True
+
+
 def _phase_is_final(status: Mapping[str, Any]) -> bool:
     return Phase(status["phase"]).final
 
 
 def _status(fields: Mapping[str, Any]) -> Status:
     reason = fields.get("reason")
-    base = Status(Phase(fields["phase"]), Reason(reason) if reason else None)
-    rest = {name: value for name, value in fields.items() if name not in ("phase", "reason")}
-    rest["hosts"] = tuple(fields.get("hosts", ()))
-    return replace(base, **rest)
+    typed = {
+        "phase": Phase(fields["phase"]),
+        "reason": Reason(reason) if reason else None,
+        "hosts": tuple(fields.get("hosts", ())),
+    }
+    return Status(**{**fields, **typed})
 
 
 @contextlib.contextmanager

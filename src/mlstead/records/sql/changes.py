@@ -1,6 +1,6 @@
 """Writes changes, each inside the transaction of its commit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -30,7 +30,9 @@ from mlstead.records.sql.driver import Value
 from mlstead.records.sql.rows import LINK, OUTGOING, RUN
 
 _FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
-_SETTABLE = {field.name for field in fields(Run)} - {"id", "number", "token"}
+_FIELDS = tuple(field.name for field in fields(Run))
+_SETTABLE = frozenset(_FIELDS) - {"id", "number", "token"}
+_MAPPINGS = frozenset({"spec", "request", "params", "labels", "values", "extra", "status"})
 _RUN_MARKS = ", ".join("?" * (RUN.count(",") + 1))
 
 
@@ -66,7 +68,7 @@ def _runs_of(change: Any) -> str:
 
 def _value(name: str, value: Any) -> Value:
     """Write one field of a run as its column has it."""
-    if isinstance(value, Mapping):
+    if name in _MAPPINGS:
         return to_json(value)
     if name == "state":
         return State(value).value
@@ -76,7 +78,7 @@ def _value(name: str, value: Any) -> Value:
 def _add_run(session: Session, change: AddRun) -> None:
     run = change.run
     number = session.count("runs", 1)
-    given = {field.name: getattr(run, field.name) for field in fields(Run)}
+    given = {name: getattr(run, name) for name in _FIELDS}
     given |= {"number": number, "created": run.created or session.now, "token": run.token or None}
     values = [_value(name, value) for name, value in given.items()]
     added = session.change(
@@ -90,8 +92,7 @@ def _add_run(session: Session, change: AddRun) -> None:
 
 
 def _set_run(session: Session, change: SetRun) -> None:
-    refused = set(change.fields) - _SETTABLE
-    if refused:
+    if refused := change.fields.keys() - _SETTABLE:
         raise ValueError(f"not to be set on a run: {', '.join(sorted(refused))}")
     names = ['"' + name + '" = ?' for name in change.fields] or ["id = id"]
     guard = f" AND state NOT IN ({_FINAL})" if change.unless_final else ""

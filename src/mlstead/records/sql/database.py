@@ -31,7 +31,7 @@ class Session:
     def all(self, statement: str, *values: Value) -> list[tuple[Any, ...]]:
         """Give all rows of a query."""
         rows: list[tuple[Any, ...]] = self.driver.execute(
-            self._connection, statement, [clean(value) for value in values]
+            self._connection, statement, _cleaned(values)
         ).fetchall()
         return rows
 
@@ -48,15 +48,12 @@ class Session:
 
     def change(self, statement: str, *values: Value) -> int:
         """Run a statement; give the number of rows it changed."""
-        cursor = self.driver.execute(
-            self._connection, statement, [clean(value) for value in values]
-        )
+        cursor = self.driver.execute(self._connection, statement, _cleaned(values))
         return int(cursor.rowcount)
 
     def change_many(self, statement: str, rows: Iterable[Sequence[Value]]) -> None:
         """Run a statement for many rows."""
-        cleaned = [[clean(value) for value in row] for row in rows]
-        self.driver.execute_many(self._connection, statement, cleaned)
+        self.driver.execute_many(self._connection, statement, [_cleaned(row) for row in rows])
 
     def load(self, table: str, columns: Sequence[str], rows: list[list[Value]]) -> None:
         """Insert many rows of numbers the quickest way."""
@@ -75,6 +72,10 @@ def clean(value: Value) -> Value:
     if isinstance(value, str) and ("\0" in value or not value.isascii()):
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     return value
+
+
+def _cleaned(values: Sequence[Value]) -> list[Value]:
+    return [clean(value) if isinstance(value, str) else value for value in values]
 
 
 class Database:
