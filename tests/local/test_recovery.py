@@ -1,20 +1,25 @@
 """What a kill at the wrong moment leaves half done is taken up again by the next verb."""
 
 import contextlib
+import dataclasses
 import json
 import re
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from tests.local.front_door import Door, wait, work
 
+from mlstead.artifacts.base import Manifest
 from mlstead.platform import Platform
-from mlstead.records.base import Run, State
+from mlstead.records.base import Lease, Run, State
 from mlstead.spec.load import load
-from mlstead.work import outputs, submit, sync
+from mlstead.work import drive, outputs, submit, sync
+from mlstead.work.base import Backends
 
 SLIM = "code: null\nresources: {cpu: 0.1, memory: 64Mi}\n"
 JOB = "mlstead: 1\nkind: job\nname: one\n" + SLIM
@@ -201,3 +206,34 @@ def test_records_of_one_home_are_refused_by_another(door: Door, tmp_path: Path) 
     assert "these records belong to another home" in refused.err
     door.env["MLSTEAD_TAKE_RECORDS"] = "1"
     assert len(json.loads(door.process("ps", "--json").out)) == 1
+
+
+class Slow:
+    """An artifact store that takes longer than a lease, and meanwhile tries to steal it."""
+
+    def __init__(self, backends: Backends, run: Run) -> None:
+        self._backends = backends
+        self._run = run
+        self.stolen: list[Lease | None] = []
+
+    def add(self, source: Path) -> Manifest:
+        end = time.monotonic() + 5 * drive.LEASE_SECONDS
+        while time.monotonic() < end:
+            self.stolen.append(self._backends.store.claim(self._run.id, "thief", 1.0))
+            time.sleep(drive.LEASE_SECONDS / 10)
+        return self._backends.artifacts.add(source)
+
+
+def test_a_lease_is_kept_while_a_large_output_is_being_kept(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finishing(door, work(tmp_path, JOB + "command: echo x > $MLSTEAD_OUTPUTS/x\n"))
+    monkeypatch.setattr(drive, "LEASE_SECONDS", 0.5)
+    monkeypatch.setattr(drive, "RENEW_SECONDS", 0.1)
+    backends = Platform(door.home).backends
+    slow = Slow(backends, run)
+    loop = drive.Loop(dataclasses.replace(backends, artifacts=cast(Any, slow)), only=run.id)
+    loop.close()
+    assert len(slow.stolen) > 10
+    assert set(slow.stolen) == {None}
+    assert door.state(run.id) == "succeeded"

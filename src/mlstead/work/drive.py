@@ -7,6 +7,7 @@ after a few seconds, and the next one reads everything again from the records an
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,7 @@ RENEW_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 SHIP_SECONDS = 1.0
 AGAIN_SECONDS = 5.0
+RESEND_SECONDS = 5.0
 MANY = 100_000
 
 
@@ -58,6 +60,57 @@ def holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{time.monotonic_ns()}"
 
 
+class _Heart:
+    """Renews leases in a thread of its own: to keep a large output takes longer than a lease."""
+
+    def __init__(self, backends: Backends, holder: str) -> None:
+        self._backends = backends
+        self._holder = holder
+        self._held: dict[str, Lease] = {}
+        self._lost: list[str] = []
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def hold(self, lease: Lease) -> None:
+        """Renew a lease from now on."""
+        with self._lock:
+            self._held[lease.run_id] = lease
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+
+    def let_go(self, run_id: str) -> None:
+        """Renew a lease no more."""
+        with self._lock:
+            self._held.pop(run_id, None)
+
+    def lost(self) -> list[str]:
+        """Name the runs whose lease somebody else has taken since the last call."""
+        if not self._lost:
+            return []
+        with self._lock:
+            lost, self._lost = self._lost, []
+        return lost
+
+    def stop(self) -> None:
+        """Renew nothing any more."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(RENEW_SECONDS):
+            with self._lock:
+                # under the lock: one that was just let go must not be taken again
+                for run_id, held in list(self._held.items()):
+                    with contextlib.suppress(UnavailableError):
+                        lease = self._backends.store.claim(run_id, self._holder, LEASE_SECONDS)
+                        if lease is None or lease.fence != held.fence:
+                            del self._held[run_id]
+                            self._lost.append(run_id)
+
+
 class Loop:
     """Drives all open runs, or only one and its children, as long as it is turned."""
 
@@ -69,7 +122,8 @@ class Loop:
         self._drivers: dict[str, Driver] = {}
         self._leases: dict[str, Lease] = {}
         self._follower = sync.Follower(backends, self._drivers)
-        self._renewed = self._shipped = self._looked = time.monotonic()
+        self._heart = _Heart(backends, self._holder)
+        self._shipped = self._looked = self._resent = time.monotonic()
         self._running: set[str] = set()
         self._later: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(max_workers=1)  # messages must not hold the loop up
@@ -87,12 +141,15 @@ class Loop:
         ended, own = self._sort(news.events)
         self._take_in(ended, own, news.ended)
         now = time.monotonic()
-        if now - self._renewed > RENEW_SECONDS:
-            self._renewed = now
-            self._renew()
+        for run_id in self._heart.lost():
+            self._drivers.pop(run_id, None)
+            self._leases.pop(run_id, None)
         if now - self._shipped > SHIP_SECONDS:
             self._shipped = now
             self._ship()
+        if now - self._resent > RESEND_SECONDS and not self._only:
+            self._resent = now
+            job.resend(self._backends, sync.unsent(self._backends))
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
             self._look()
@@ -101,6 +158,7 @@ class Loop:
 
     def close(self) -> None:
         """Give all leases back."""
+        self._heart.stop()
         for lease in list(self._leases.values()):
             self._backends.store.release(lease)
         self._leases.clear()
@@ -176,6 +234,7 @@ class Loop:
     def _drop(self, run_id: str) -> None:
         self._drivers.pop(run_id, None)
         lease = self._leases.pop(run_id, None)
+        self._heart.let_go(run_id)
         if lease is not None:
             self._backends.store.release(lease)
 
@@ -254,16 +313,8 @@ class Loop:
         lease = self._backends.store.claim(run.id, self._holder, LEASE_SECONDS)
         if lease is not None:
             self._leases[run.id] = lease
+            self._heart.hold(lease)
         return lease
-
-    def _renew(self) -> None:
-        for run_id in list(self._leases):
-            lease = self._backends.store.claim(run_id, self._holder, LEASE_SECONDS)
-            if lease is None or lease.fence != self._leases[run_id].fence:
-                self._drivers.pop(run_id, None)
-                self._leases.pop(run_id, None)
-            else:
-                self._leases[run_id] = lease
 
     def _ship(self) -> None:
         """Copy the metrics of what runs now, so that people can watch."""

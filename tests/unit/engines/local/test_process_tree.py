@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 from mlstead.engines.local import process_tree
 from mlstead.engines.local.ports import is_free, reserve
@@ -15,10 +16,14 @@ def start(script: str, **env: str) -> subprocess.Popen[bytes]:
 
 
 def test_children_and_their_children_are_found_and_killed() -> None:
-    with start("sh -c 'sleep 600 & echo up; wait' & wait") as process:
+    with start("sh -c 'sh -c \"echo up; exec sleep 600\" & wait' & wait") as process:
         assert process.stdout is not None and process.stdout.readline() == b"up\n"
-        found = process_tree.below(process.pid)
-        assert len(found) == 2 and all(one.resident > 0 for one in found)
+        end = time.monotonic() + 30
+        while True:  # one that is just changing into sleep holds nothing for a moment
+            found = process_tree.below(process.pid)
+            if len(found) == 2 and all(one.resident > 0 for one in found):
+                break
+            assert time.monotonic() < end, found
         assert process_tree.proportional([one.pid for one in found]) > 0
         assert process_tree.kill_all([process.pid])
         assert process_tree.kill_all([one.pid for one in found], seconds=0.0)
