@@ -1,6 +1,7 @@
 """Messages: sent through Apprise to a server that speaks Slack's incoming webhook."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -110,3 +111,23 @@ def test_a_message_to_a_secret_that_is_not_there_is_refused_at_submit(
     result = door("run", work(tmp_path, JOB.format("'true'")))
     assert result.code == 2
     assert "hook" in result.err
+
+
+def test_a_server_that_takes_a_message_and_never_answers_holds_nobody_up(
+    door: Door, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        url = f"slack+http://127.0.0.1:{port}/services/T00000000/B00000000/X1234567890abcdefghijklm"
+        door.process("secret", "set", "hook", stdin=url)
+        door.good("run", work(tmp_path / "a", JOB.format("'true'")))
+        caller, _ = silent.accept()  # the message has been sent, and is not being answered
+        with caller:
+            steps = "steps:\n" + "".join(
+                f"  s{number}: {{command: 'true', resources: {{cpu: 0.1, memory: 64Mi}}}}\n"
+                for number in range(3)
+            )
+            text = "mlstead: 1\nkind: pipeline\nname: line\n" + steps
+            assert door.process("run", work(tmp_path / "b", text)).code == 0
+    states = {run["name"]: run["state"] for run in door.good("ps", "--json").json}
+    assert states == {"told": "succeeded", "line": "succeeded"}

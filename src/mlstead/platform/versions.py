@@ -54,7 +54,7 @@ class Versions:
     def add(
         self,
         name: str,
-        source: str,
+        source: str | Path,
         *,
         sha256: str = "",
         unpack: bool = False,
@@ -68,6 +68,7 @@ class Versions:
             UserError: the source is missing, unsafe, or its hash differs.
         """
         check_versioned(name)
+        source = str(source)
         manifest = self._take(source, sha256, progress, unpack)
         for _ in range(TRIES):
             number = self._backends.store.next_number(self._project, self._kind, name)
