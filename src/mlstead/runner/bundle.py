@@ -15,8 +15,11 @@ _RUNNER = Path(__file__).parent
 _PACKAGE = _RUNNER.parent
 
 
-def ensure(home: Path) -> Path:
+def ensure(home: Path, *, server: bool = False) -> Path:
     """Give the bundle's folder under ``home``, made the first time; append it to PYTHONPATH.
+
+    With ``server`` it holds the model server as well, which then runs in the environment of a
+    service; that needs packages of its own, and Python 3.11.
 
     Its name is the hash of its content, so a new mlstead makes a new one and running programs
     keep theirs. Several processes may do this at once.
@@ -24,7 +27,7 @@ def ensure(home: Path) -> Path:
     Raises:
         UserError: ``home`` is not writable or full.
     """
-    files = _files()
+    files = _files() | (_server_files() if server else {})
     digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
     folder = home / "bundle" / digest
     if folder.is_dir():
@@ -53,6 +56,12 @@ def _files() -> dict[str, bytes]:
     files["mlstead/errors.py"] = (_PACKAGE / "errors.py").read_bytes()
     files[f"mlstead/{MARK}"] = b"The program's side of mlstead, for where it is not installed.\n"
     return files
+
+
+def _server_files() -> dict[str, bytes]:
+    """Read the model server and what it imports of mlstead; nothing of it is imported here."""
+    paths = [_PACKAGE / "discover.py", *(_PACKAGE / "serving").rglob("*.py")]
+    return {f"mlstead/{path.relative_to(_PACKAGE)}": path.read_bytes() for path in paths}
 
 
 def _write(files: dict[str, bytes], folder: Path) -> None:

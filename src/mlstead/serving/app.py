@@ -70,6 +70,11 @@ class App:
         self._release = release
         self._routes = self._table()
 
+    @property
+    def versions(self) -> list[str]:
+        """The versions that are loaded."""
+        return list(self._service.slots)
+
     def _table(self) -> dict[bytes, Route]:
         service = self._service
         root = f"/v2/models/{service.name}"

@@ -31,11 +31,18 @@ class Record(BaseModel):
 
 
 class Version(Record):
-    """One model version: its folder, its runtime (empty: as the folder says) and its number."""
+    """One model version: its folder, its runtime (empty: as the folder says) and its number.
+
+    ``code`` and ``params`` are given where they are not those of the service: the version was made
+    with others. Without an ``optional`` version the server serves the rest, should it not load.
+    """
 
     path: str
     runtime: str = ""
     number: int = 0
+    code: str = ""
+    params: Mapping[str, Any] | None = None
+    optional: bool = False
 
 
 class Limits(Record):

@@ -114,7 +114,11 @@ def load_model(
     card = card.model_copy(update={"runtime": runtime})
     try:
         load = discover.part(runtimes, runtime).PART
-        source = Source(folder.resolve(), card, Path(code) if code else None, params)
+        if version.params is not None:
+            params = version.params
+        code = version.code or code
+        place, apart = Path(code) if code else None, bool(version.code)
+        source = Source(folder.resolve(), card, place, params, apart)
         model = Model(service, name, card, load(source))
         model.warm_up()
     except ImportError as error:

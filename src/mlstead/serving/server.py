@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -35,7 +36,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
         if self._settings.ready_file and sockets:
-            announce(self._settings, sockets[0])
+            announce(self._settings, sockets[0], self._app.versions)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not passed on: Uvicorn would raise the signal again, and a drained server exits with 0.
@@ -49,7 +50,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def announce(settings: ServerConfig, listener: socket.socket) -> None:
+def announce(settings: ServerConfig, listener: socket.socket, versions: Iterable[str]) -> None:
     """Write the ready file, whole or not at all: url, port, pid, versions."""
     port = listener.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -57,7 +58,7 @@ def announce(settings: ServerConfig, listener: socket.socket) -> None:
         "url": f"http://{host}:{port}",
         "port": port,
         "pid": os.getpid(),
-        "versions": sorted(settings.versions),
+        "versions": sorted(versions),
     }
     path = Path(settings.ready_file)
     aside = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,9 +1,11 @@
 """The service: its versions, which one answers, and how many requests it takes on."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter, time
 
+from mlstead.errors import UserError
 from mlstead.serving.config import ServerConfig
 from mlstead.serving.lane import Lane
 from mlstead.serving.metrics import Metrics
@@ -12,6 +14,8 @@ from mlstead.serving.problem import AnswerError
 from mlstead.serving.tally import Tally, summary
 from mlstead.serving.tensors import Json
 from mlstead.serving.traffic import Traffic
+
+_log = logging.getLogger("mlstead.serving")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,16 @@ def load_service(config: ServerConfig) -> Service:
     Raises:
         UserError: a version cannot be loaded; the message names it.
     """
-    models = {
-        name: load_model(config.name, name, version, code=config.code, params=config.params)
-        for name, version in config.versions.items()
-    }
-    return Service(config, models)
+    models: dict[str, Model] = {}
+    # those with code of their own first: nothing of it is left where the service's is imported
+    for name in sorted(config.versions, key=lambda name: not config.versions[name].code):
+        version = config.versions[name]
+        try:
+            models[name] = load_model(
+                config.name, name, version, code=config.code, params=config.params
+            )
+        except UserError as error:
+            if not version.optional:
+                raise
+            _log.warning("left out: %s", error)
+    return Service(config, {name: models[name] for name in config.versions if name in models})

@@ -37,6 +37,13 @@ def test_what_the_bundle_lacks_is_told_by_name(program: Program, tmp_path: Path)
     assert "mlstead is not installed in this environment" in done.stderr
 
 
+def test_the_server_comes_with_it_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    plain, whole = bundle.ensure(tmp_path), bundle.ensure(tmp_path, server=True)
+    assert not (plain / "mlstead" / "serving").exists()
+    assert (whole / "mlstead" / "serving" / "runtimes" / "python.py").is_file()
+    assert (whole / "mlstead" / "runner" / "metrics.py").is_file()
+
+
 def test_an_installed_mlstead_is_not_shadowed(program: Program, tmp_path: Path) -> None:
     folder = bundle.ensure(tmp_path)
     done = program(

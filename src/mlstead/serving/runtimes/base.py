@@ -15,12 +15,17 @@ from mlstead.serving.tensors import Array, Tensor
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model comes from: its folder and card, the service's code folder and parameters."""
+    """Where a model comes from: its folder and card, the service's code folder and parameters.
+
+    ``apart`` says that the code is not the service's own but that of an older version, whose
+    modules must not be mistaken for modules of the same name.
+    """
 
     folder: Path
     card: Card
     code: Path | None
     params: Mapping[str, Any]
+    apart: bool = False
 
 
 class Predictor(Protocol):

@@ -8,10 +8,11 @@ The code runs in the server's process, since that process is the user's own task
 the service's code folder, never from the model folder: a model is data.
 """
 
+import contextlib
 import importlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 
 from mlstead.errors import NotFoundError, UserError
 from mlstead.serving.problem import one_line
+from mlstead.serving.runtimes._apart import Apart
 from mlstead.serving.runtimes.base import Loader, Source
 from mlstead.serving.tensors import Array, Tensor
 
@@ -45,12 +47,18 @@ class PythonPredictor:
         return {"output": np.asarray(result)}
 
 
+@contextlib.contextmanager
+def _on_path(code: Path) -> Iterator[None]:
+    """Let everybody import the service's code, from now on."""
+    if str(code) not in sys.path:
+        sys.path.insert(0, str(code))
+    yield
+
+
 def _module(code: Path, name: str) -> ModuleType:
     stem = code.joinpath(*name.split("."))
     if not stem.with_suffix(".py").is_file() and not (stem / "__init__.py").is_file():
         raise NotFoundError(f"the code has no {name}", hint="entry: module:function")
-    if str(code) not in sys.path:
-        sys.path.insert(0, str(code))
     module = importlib.import_module(name)
     if not Path(module.__file__ or "/").resolve().is_relative_to(code):
         raise UserError(f"{name} is the name of another module", hint="rename the user's file")
@@ -67,10 +75,12 @@ def load(source: Source) -> PythonPredictor:
     if source.code is None:
         raise UserError("runtime python needs the service's code", hint="code: FOLDER")
     name, function = source.card.entry.split(":")
+    code = source.code.resolve()
     try:
-        module = _module(source.code.resolve(), name)
-        loader = getattr(module, "load", None)
-        extra = (loader(source.folder, dict(source.params)),) if callable(loader) else ()
+        with Apart(code).loading() if source.apart else _on_path(code):
+            module = _module(code, name)
+            loader = getattr(module, "load", None)
+            extra = (loader(source.folder, dict(source.params)),) if callable(loader) else ()
     except UserError:
         raise
     except Exception as error:
