@@ -6,44 +6,9 @@ import signal
 import threading
 import urllib.request
 from pathlib import Path
-from typing import Any
 
-from tests.local.front_door import Door, wait, work
-
-
-def model(door: Door, folder: Path, add: int) -> None:
-    """Keep a model whose answer is its input plus ``add``."""
-    folder.mkdir(parents=True)
-    (folder / "add").write_text(str(add))
-    (folder / "mlstead-model.json").write_text(
-        json.dumps({"runtime": "python", "entry": "predictor:predict"})
-    )
-    door.good("model", "add", "plus", folder)
-
-
-def request(folder: Path, value: int) -> Path:
-    body = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [value]}]}
-    path = folder / "request.json"
-    path.write_text(json.dumps(body))
-    return path
-
-
-def answer(door: Door, path: Path, *args: str) -> Any:
-    return door.good("predict", "calc", path, "--json", *args).json
-
-
-PREDICTOR = """\
-def load(folder, params):
-    return int((folder / "add").read_text())
-
-def predict(inputs, add):
-    return {"y": inputs["x"] + add}
-"""
-
-
-def service(folder: Path, number: int) -> Path:
-    text = f"mlstead: 1\nkind: service\nname: calc\ncode: .\nmodel: plus@{number}\n"
-    return work(folder, text, predictor_py=PREDICTOR)
+from tests.local.calc import answer, model, request, service
+from tests.local.front_door import Door, wait
 
 
 def test_a_service_answers_rolls_over_keeps_versions_and_stops(door: Door, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import typer
 from mlstead.cli._options import Json, On, Project
 from mlstead.cli._print import as_json as print_json
 from mlstead.platform import Platform
+from mlstead.records.base import State
 
 app = typer.Typer()
 
@@ -26,7 +27,7 @@ def stop(
         stopped = platform.runs.follow(stopped.id)
     if as_json:
         print_json({"id": stopped.id, "state": stopped.state})
-    elif stopped.kind == "service":
+    elif stopped.kind == "service" and stopped.stop and stopped.state is State.SUCCEEDED:
         print(f"service {stopped.name} stopped")
     else:
         print(f"{stopped.id} {'is ' + stopped.state if stopped.state.final else 'will stop'}")

@@ -27,7 +27,7 @@ from mlstead.records.base import (
     State,
 )
 from mlstead.spec.loaded import Loaded
-from mlstead.work import sync
+from mlstead.work import generations, sync
 from mlstead.work.base import Backends
 
 if TYPE_CHECKING:  # listing runs must not load the models
@@ -176,7 +176,10 @@ class Runs:
         open_only: bool = False,
         parent: str | None = None,
     ) -> Sequence[Run]:
-        """List the newest runs; children only with ``everything`` or of one ``parent``."""
+        """List the newest runs, and what serves, however old and whatever made it.
+
+        Children are listed only with ``everything`` or of one ``parent``.
+        """
         self.sync()
         if parent:
             parent = self.find(parent).id
@@ -186,7 +189,13 @@ class Runs:
             open=open_only,
             limit=limit,
         )
-        return self._backends.store.runs(query)
+        runs = self._backends.store.runs(query)
+        if parent:
+            return runs
+        known = {run.id for run in runs}
+        serving = generations.serving(self._backends, query.project)
+        runs += [run for run in serving if run.id not in known]
+        return sorted(runs, key=lambda run: run.number, reverse=True)
 
     def children(self, run_id: str) -> Sequence[Run]:
         """List a run's children as the records know them now, oldest first."""
@@ -239,20 +248,34 @@ class Runs:
         yield from written.of_run(self._backends, run, rank=rank, follow=follow)
 
     def _run_or_task(self, text: str) -> Run | None:
+        if text.startswith("service/"):
+            return self._service(text.removeprefix("service/"))
         try:
-            return self.find(text)
-        except NotFoundError:
-            self._backends.engine.status(text)  # a driver's log can be read as well
-            return None
+            run = self.find(text)
+        except NotFoundError as error:
+            with suppress(NotFoundError):
+                self._backends.engine.status(text)  # a driver's log can be read as well
+                return None
+            raise NotFoundError(str(error), hint=error.hint or "mlstead ps lists runs") from error
+        by_name = run.kind == "service" and text == run.name
+        return self._service(run.name) if by_name else run
+
+    def _service(self, name: str) -> Run:
+        """Find the generation of a service that serves, or else the last one there was."""
+        run = generations.newest(self._backends, self._project, name)
+        if run is None:
+            raise NotFoundError(f"no service {name}", hint="mlstead ps lists what serves")
+        return run
 
     def stop(self, text: str) -> Run:
         """Ask for the end of a run and of all it started; twice changes nothing."""
         if text.startswith("service/"):
-            return _stop_service(self._backends, self._project, text.removeprefix("service/"))
+            return self._stop_service(self._project, text.removeprefix("service/"))
         self.sync()
         run = self.find(text)
-        if run.kind == "service" and run.extra.get("serving"):
-            return _stop_service(self._backends, run.project, run.name)
+        by_name = run.kind == "service" and text == run.name
+        if generations.serves(run) or (by_name and self._is_up(run)):
+            return self._stop_service(run.project, run.name)
         if run.state.final:
             return run
         event = Event(run.id, "stop-asked", self._backends.clock())
@@ -267,6 +290,16 @@ class Runs:
         else:
             driver.ensure(self._backends, self._context)
         return self._backends.store.run(run.id)
+
+    def _is_up(self, run: Run) -> bool:
+        """Say whether a service serves though its newest change may have failed."""
+        return generations.current(self._backends, run.project, run.name) is not None
+
+    def _stop_service(self, project: str, name: str) -> Run:
+        run = generations.stop(self._backends, project, name)
+        if not run.state.final:
+            driver.ensure(self._backends, self._context)
+        return run
 
     def resume(self, text: str, *, trials: int = 0) -> Run:
         """Take a sweep or pipeline up again where it ended; ``trials`` more for a sweep.
@@ -340,8 +373,3 @@ def _parts(work: Work | Loaded, folder: Path | None) -> tuple[Work, Path]:
 def _sender() -> Any:
     """Give the module that drafts and sends runs; it loads every model of the work file."""
     return discover.part(work_parts, "submit")
-
-
-def _stop_service(backends: Backends, project: str, name: str) -> Run:
-    stopped: Run = discover.part(work_parts, "service").stop(backends, project, name)
-    return stopped

@@ -8,7 +8,7 @@ from typing import Any
 from mlstead.clients import predict as client
 from mlstead.errors import NotFoundError, PlatformError, UserError
 from mlstead.records.base import Run
-from mlstead.work import service
+from mlstead.work import generations
 from mlstead.work.base import Backends
 
 
@@ -21,7 +21,7 @@ class Services:
 
     def list(self) -> list[Run]:
         """List the runs whose generation serves now."""
-        return service.serving(self._backends, self._project)
+        return generations.serving(self._backends, self._project)
 
     def find(self, name: str) -> Run:
         """Find a service by name.
@@ -30,7 +30,7 @@ class Services:
             NotFoundError: nothing of that name serves.
         """
         name = name.removeprefix("service/")
-        run = service.current(self._backends, self._project, name)
+        run = generations.current(self._backends, self._project, name)
         if run is None:
             known = ", ".join(run.name for run in self.list()) or "none"
             raise NotFoundError(f"no service {name} runs", hint=f"running: {known}")

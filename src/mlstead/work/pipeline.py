@@ -22,7 +22,7 @@ from mlstead.records.base import (
 from mlstead.spec.graph import needs_of
 from mlstead.spec.record import from_record
 from mlstead.spec.work import CacheRule, JobStep, Pipeline, Step
-from mlstead.work import graph, job, service, steps
+from mlstead.work import generations, graph, job, steps
 from mlstead.work.base import Backends
 from mlstead.work.ending import ending
 from mlstead.work.task import cache_key
@@ -67,6 +67,7 @@ class Driver:
         for child in backends.store.runs(query):  # oldest first: a later generation replaces
             if not steps.outdated(run, child):
                 self._children[child.key] = child
+        self._drop_ended_services()
         self._links: dict[str, list[Link]] = {}
         self._load_links(list(self._children.values()))
         waiting = [
@@ -75,6 +76,18 @@ class Driver:
             if child.kind == "job" and child.state is State.QUEUED
         ]
         job.resend(backends, waiting)
+
+    def _drop_ended_services(self) -> None:
+        """Let a service that ended with the pipeline start again where steps still need it."""
+        family = self._family()
+        needed: set[str] = set()
+        for node in self._graph.nodes:
+            runs = family.get(node.name, [])
+            if not runs or not all(run.state in (State.SUCCEEDED, State.SKIPPED) for run in runs):
+                needed.update(node.needs)
+        for child in list(self._children.values()):
+            if steps.step_name(child) in needed and steps.ended_before(self.run, child):
+                del self._children[child.key]
 
     def touched(self, child: Run) -> None:
         """Take in what has become of a child."""
@@ -254,7 +267,7 @@ class Driver:
     def _end(self, action: graph.End) -> None:
         for child in self._children.values():
             if child.kind == "service" and child.extra.get("lifetime") == "pipeline":
-                service.retire(self._backends, child)
+                generations.retire(self._backends, child)
         fields = {"detail": action.detail, "values": self._values()}
         self._backends.store.commit(
             ending(self.run, action.state, self._backends.clock(), fields), lease=self.lease

@@ -146,6 +146,13 @@ def outdated(parent: Run, child: Run) -> bool:
     return child.state.final and child.state is not State.SUCCEEDED and child.created < resumed
 
 
+def ended_before(parent: Run, child: Run) -> bool:
+    """Say whether a child is a service that ended with its parent, which was taken up again."""
+    resumed = float(parent.extra.get("resumed", 0.0))
+    mine = child.kind == "service" and child.extra.get("lifetime") == "pipeline"
+    return mine and not child.extra.get("serving") and child.state.final and child.created < resumed
+
+
 def generation(run: Run) -> int:
     """Say how often a run has been taken up again, from 1."""
     return int(run.extra.get("generation", 1))

@@ -10,7 +10,7 @@ from mlstead.records.base import AddEvents, AddRun, Change, Event, Run, State
 from mlstead.spec.expressions import expand
 from mlstead.spec.record import dump
 from mlstead.spec.work import Job, JobBody, Pipeline, Service, Sweep, SweepStep, Work
-from mlstead.work import job, service
+from mlstead.work import job, service_models
 from mlstead.work.base import Backends, new_id
 from mlstead.work.ending import messages
 from mlstead.work.pins import Pin, check_notify, pin_body
@@ -56,11 +56,13 @@ def draft(backends: Backends, work: Work, folder: Path, project: str, *, wait: b
         pins = _pins(backends, work, folder, run, scope, wait=wait)
         return dataclasses.replace(run, extra={"pins": pins})
     if isinstance(work, Service):
-        service.refuse_unsupported(work)
+        service_models.refuse_unsupported(work)
         pin = pin_body(backends, work, folder, project, scope, wait=wait)
-        named = service.named(work, scope)
-        service.resolve_versions(backends, project, work, named)  # what is not there is told now
-        return dataclasses.replace(run, extra={"pin": pin, "versions": named})
+        service_models.refuse_environment(work, pin["environment"])
+        named = service_models.named(work, scope)
+        # what is not there is told now
+        service_models.resolve_versions(backends, project, work, named)
+        return _with_code(dataclasses.replace(run, extra={"pin": pin, "versions": named}), pin)
     raise UserError(f"kind {work.kind}: not supported by engine {backends.engine.name} yet")
 
 
@@ -101,8 +103,9 @@ def _pins(
             if isinstance(body, JobBody):
                 _try(backends, run, body, pins[name])
             else:
-                service.refuse_unsupported(body)
-                service.check_models(backends, run.project, body, _made(work))
+                service_models.refuse_unsupported(body)
+                service_models.refuse_environment(body, pins[name]["environment"])
+                service_models.check_models(backends, run.project, body, _made(work))
         except UserError as error:
             raise type(error)(f"steps.{name}.{error}", hint=error.hint) from error
     return pins
