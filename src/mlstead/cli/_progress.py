@@ -31,6 +31,7 @@ def follow(platform: Platform, run: Run) -> Run:
 
 def _plain(platform: Platform, run: Run) -> Run:
     seen: dict[str, State] = {}
+    told = [""]
 
     def changed(now: Run) -> None:
         for child in platform.runs.children(now.id):
@@ -38,6 +39,9 @@ def _plain(platform: Platform, run: Run) -> Run:
                 seen[child.id] = child.state
                 detail = f"  {clean(child.detail)}" if child.detail else ""
                 print(f"{child.key:<24} {child.state}{detail}", file=sys.stderr, flush=True)
+        if not now.state.final and now.detail not in ("", told[-1]):
+            told.append(now.detail)
+            print(clean(now.detail), file=sys.stderr, flush=True)
 
     return platform.runs.follow(run.id, changed=changed)
 
@@ -52,6 +56,8 @@ def _picture(platform: Platform, run: Run) -> Group:
         f"  {done}/{len(children)} ended  {span(took)}",
     )
     rows: list[Text | Table | ProgressBar] = [head]
+    if run.detail and not run.state.final:
+        rows.append(Text(f"  {clean(run.detail)}", style="dim"))
     if run.kind == "sweep":
         total = int(run.spec.get("trials") or len(run.spec["search"]["points"]) or len(children))
         rows.append(ProgressBar(total=max(1, total), completed=min(done, total), width=60))

@@ -13,7 +13,7 @@ app = typer.Typer()
 
 @app.command()
 def logs(
-    run: Annotated[str, typer.Argument(help="A run's id or name.")],
+    run: Annotated[str, typer.Argument(help="A run's id or name, or service/NAME.")],
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on until the run ends.")
     ] = False,

@@ -18,7 +18,9 @@ app = typer.Typer()
 @app.command()
 def ps(
     everything: Annotated[bool, typer.Option("-a", "--all", help="Trials and steps, too.")] = False,
-    running: Annotated[bool, typer.Option("-r", "--running", help="Only open runs.")] = False,
+    running: Annotated[
+        bool, typer.Option("-r", "--running", help="Only what runs or serves.")
+    ] = False,
     projects: Annotated[bool, typer.Option("--all-projects", help="Of every project.")] = False,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many.")] = 50,
     on: On = "",
