@@ -176,3 +176,22 @@ def test_what_serves_is_listed_and_its_log_found_by_name(door: Door, tmp_path: P
     for name in ("nosuch", "service/nosuch"):
         result = door("logs", name)
         assert (result.code, "mlstead ps lists" in result.err) == (2, True)
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_change_stopped_in_the_place_of_the_old_one_goes_back_unless_the_service_is_to_go(
+    door: Door, tmp_path: Path, by_name: bool
+) -> None:
+    model(door, tmp_path / "m1", 1)
+    door.good("run", service(tmp_path / "s", 1, HALF))
+    slow = "import time\n" + PREDICTOR.replace("return int", "time.sleep(60)\n    return int")
+    run = door.good("run", "-d", service(tmp_path / "b", 1, HALF, slow)).out.strip()
+    wait(lambda: "was ended first" in door.show(run)["run"]["detail"])
+    door.good("stop", "service/calc" if by_name else run)
+    detail = door.until(run, "cancelled")["run"]["detail"]
+    back = re.search(r"\((\S+-back)\)", detail)
+    assert (back is None) is by_name
+    if back is not None:
+        door.until(back[1], "succeeded")
+        assert serving(door) == [back[1]]
