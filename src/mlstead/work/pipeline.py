@@ -25,6 +25,7 @@ from mlstead.spec.work import CacheRule, JobStep, Pipeline, Step
 from mlstead.work import generations, graph, job, steps
 from mlstead.work.base import Backends
 from mlstead.work.ending import ending
+from mlstead.work.family import Family, taken_up
 from mlstead.work.task import cache_key
 
 ALL = 1_000_000
@@ -62,39 +63,31 @@ class Driver:
         self._spec = spec
         self._steps: dict[str, Step] = {**spec.steps, **spec.finally_}
         self._graph = graph_of(spec)
-        self._children: dict[str, Run] = {}
-        query = Query(parent=run.id, limit=ALL)
-        for child in backends.store.runs(query):  # oldest first: a later generation replaces
-            if not steps.outdated(run, child):
-                self._children[child.key] = child
+        children = backends.store.runs(Query(parent=run.id, limit=ALL))
+        self._family = Family(run, children, spec.finally_)
         self._drop_ended_services()
         self._links: dict[str, list[Link]] = {}
-        self._load_links(list(self._children.values()))
-        waiting = [
-            child
-            for child in self._children.values()
-            if child.kind == "job" and child.state is State.QUEUED
-        ]
+        self._load_links(list(self._family))
+        waiting = [it for it in self._family if it.kind == "job" and it.state is State.QUEUED]
         job.resend(backends, waiting)
 
     def _drop_ended_services(self) -> None:
         """Let a service that ended with the pipeline start again where steps still need it."""
-        family = self._family()
+        family, good = self._family.states(), (State.SUCCEEDED, State.SKIPPED)
         needed: set[str] = set()
         for node in self._graph.nodes:
-            runs = family.get(node.name, [])
-            if not runs or not all(run.state in (State.SUCCEEDED, State.SKIPPED) for run in runs):
+            if not all(state in good for state in family.get(node.name) or (None,)):
                 needed.update(node.needs)
-        for child in list(self._children.values()):
-            if steps.step_name(child) in needed and steps.ended_before(self.run, child):
-                del self._children[child.key]
+        for name in needed:
+            if any(steps.ended_before(self.run, it) for it in self._family.by_step.get(name, ())):
+                self._family.drop(name)
 
     def touched(self, child: Run) -> None:
         """Take in what has become of a child."""
-        known = self._children.get(child.key)
+        known = self._family.get(child.key)
         if known is None or known.id != child.id:
             return
-        self._children[child.key] = child
+        self._family.put(child)
         if child.state.final:
             self._load_links([child])
             if child.state is State.SUCCEEDED:
@@ -111,7 +104,7 @@ class Driver:
             self._backends.store.commit([SetRun(self.run.id, fields)], lease=self.lease)
             self.run = self._backends.store.run(self.run.id)
         for _ in range(ALL):
-            actions = graph.decide(self._graph, self._states(), stopping=self.run.stop)
+            actions = graph.decide(self._graph, self._family.states(), stopping=self.run.stop)
             if not actions:
                 return
             self._do(actions)
@@ -119,15 +112,6 @@ class Driver:
                 return
             if all(isinstance(action, graph.Cancel) for action in actions):
                 return
-
-    def _states(self) -> dict[str, list[State]]:
-        return {name: [run.state for run in runs] for name, runs in self._family().items()}
-
-    def _family(self) -> dict[str, list[Run]]:
-        family: dict[str, list[Run]] = {}
-        for child in self._children.values():
-            family.setdefault(steps.step_name(child), []).append(child)
-        return family
 
     def _do(self, actions: Sequence[graph.Action]) -> None:
         fresh: list[Run] = []
@@ -137,11 +121,11 @@ class Driver:
                     fresh += self._expand(action.step)
                 case graph.Mark():
                     row = self._bare(action.step, action.state, action.detail)
-                    fresh.append(row)
+                    fresh += self._family.merge(action.step, [row])
                 case graph.Start():
-                    self._start(self._family()[action.step][action.index])
+                    self._start(self._family.by_step[action.step][action.index])
                 case graph.Cancel():
-                    self._cancel(self._family()[action.step][action.index])
+                    self._cancel(self._family.by_step[action.step][action.index])
                 case graph.End():
                     self._end(action)
         if fresh:
@@ -150,15 +134,17 @@ class Driver:
     def _expand(self, name: str) -> list[Run]:
         """Write a step down; a mistake in it fails the step, not the driver."""
         step = self._steps[name]
-        sofar = steps.Sofar(self._backends, self.run, self._family(), self._links)
+        sofar = steps.Sofar(self._backends, self.run, self._family.by_step, self._links)
         scope = steps.scope_of(sofar)
         try:
             if step.when is not None and not steps.holds(step.when, scope):
-                return [self._bare(name, State.SKIPPED, "its condition did not hold")]
-            rows = steps.instances(sofar, name, step, scope)
+                rows = [self._bare(name, State.SKIPPED, "its condition did not hold")]
+            else:
+                rows = steps.instances(sofar, name, step, scope)
         except PlatformError as error:
-            return [self._bare(name, State.FAILED, str(error))]
+            rows = [self._bare(name, State.FAILED, str(error))]
         limit = step.max_parallel or ALL
+        rows = self._family.merge(name, rows)
         return [self._ready(row, step, index < limit) for index, row in enumerate(rows)]
 
     def _ready(self, row: Run, step: Step, now: bool) -> Run:
@@ -204,14 +190,17 @@ class Driver:
         now = self._backends.clock()
         changes: list[Change] = []
         for row in fresh:
-            changes += [AddRun(row), AddEvents((Event(row.id, str(row.state), now),))]
+            if self._family.reopens(row):
+                changes += taken_up(row, now)
+            else:
+                changes += [AddRun(row), AddEvents((Event(row.id, str(row.state), now),))]
             if row.kind == "job" and row.extra:
                 changes += job.input_links(row)
             if row.cached:
                 changes += self._copied_links(row)
         self._backends.store.commit(changes, lease=self.lease)
         for row in fresh:
-            self._children[row.key] = row
+            self._family.put(row)
         self._load_links([row for row in fresh if row.cached])
         job.send(self._backends, [row for row in fresh if row.state is State.QUEUED])
 
@@ -231,7 +220,7 @@ class Driver:
                 self._set(child, {"state": State.STARTING})
                 return
             try:
-                self._children[child.key] = job.start(self._backends, child, self.lease)
+                self._family.put(job.start(self._backends, child, self.lease))
             except PlatformError as error:
                 failed = _failed(child, error, self._backends.clock())
                 self._set(
@@ -245,7 +234,7 @@ class Driver:
             self._backends.store.commit(
                 ending(child, State.CANCELLED, self._backends.clock()), lease=self.lease
             )
-            self._children[child.key] = self._backends.store.run(child.id)
+            self._family.put(self._backends.store.run(child.id))
         elif not child.stop:
             self._set(child, {"stop": True})
             if child.kind == "job":
@@ -253,7 +242,7 @@ class Driver:
 
     def _set(self, child: Run, fields: Mapping[str, object]) -> None:
         self._backends.store.commit([SetRun(child.id, fields)], lease=self.lease)
-        self._children[child.key] = self._backends.store.run(child.id)
+        self._family.put(self._backends.store.run(child.id))
 
     def _remember(self, child: Run) -> None:
         """Let the outputs of a step that succeeded answer for equal steps to come."""
@@ -265,7 +254,7 @@ class Driver:
         self._backends.store.commit([AddCache(entry)], lease=self.lease)
 
     def _end(self, action: graph.End) -> None:
-        for child in self._children.values():
+        for child in self._family:
             if child.kind == "service" and child.extra.get("lifetime") == "pipeline":
                 generations.retire(self._backends, child)
         fields = {"detail": action.detail, "values": self._values()}
@@ -275,7 +264,7 @@ class Driver:
         self.run = self._backends.store.run(self.run.id)
 
     def _values(self) -> dict[str, object]:
-        return {child.key: dict(child.values) for child in self._children.values() if child.values}
+        return {child.key: dict(child.values) for child in self._family if child.values}
 
     def _bare(self, name: str, state: State, detail: str) -> Run:
         row = steps.bare(self._backends, self.run, name, self._steps[name], state)

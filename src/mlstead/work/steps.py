@@ -16,6 +16,7 @@ from mlstead.work.inputs import parts_pin
 from mlstead.work.pins import expanded, pin_data
 from mlstead.work.task import resolve
 
+LAST = 1 << 60
 Scope = dict[str, Any]
 Links = Mapping[str, Sequence[Link]]
 Family = Mapping[str, Sequence[Run]]
@@ -34,6 +35,12 @@ class Sofar:
 def step_name(run: Run) -> str:
     """Give the step a child run belongs to."""
     return run.key.split("[")[0]
+
+
+def place(run: Run) -> int:
+    """Give the index of an instance of a fan-out; one that is no instance comes last."""
+    _, found, index = run.key.partition("[")
+    return int(index.rstrip("]")) if found else LAST
 
 
 def scope_of(sofar: Sofar) -> Scope:
@@ -140,17 +147,29 @@ def as_work(step: Step, name: str) -> dict[str, Any]:
     return {**fields, "mlstead": 1, "name": fields.get("name") or name}
 
 
+TAKEN_UP = "taken_up"
+
+
+def current(parent: Run, child: Run) -> bool:
+    """Say whether a child was made, or taken up again, since its parent was taken up last."""
+    now = generation(parent)
+    if now == 1 or child.extra.get(TAKEN_UP) == now:
+        return True
+    return child.id == child_id(parent.id, child.key, now)
+
+
 def outdated(parent: Run, child: Run) -> bool:
     """Say whether a child ended badly before its parent was taken up again: it gets a new try."""
-    resumed = float(parent.extra.get("resumed", 0.0))
-    return child.state.final and child.state is not State.SUCCEEDED and child.created < resumed
+    if not child.state.final or child.state is State.SUCCEEDED:
+        return False
+    return not current(parent, child)
 
 
 def ended_before(parent: Run, child: Run) -> bool:
     """Say whether a child is a service that ended with its parent, which was taken up again."""
-    resumed = float(parent.extra.get("resumed", 0.0))
-    mine = child.kind == "service" and child.extra.get("lifetime") == "pipeline"
-    return mine and not child.extra.get("serving") and child.state.final and child.created < resumed
+    if child.kind != "service" or child.extra.get("lifetime") != "pipeline":
+        return False
+    return child.state.final and not child.extra.get("serving") and not current(parent, child)
 
 
 def generation(run: Run) -> int:
@@ -216,12 +235,12 @@ def _from_step(sofar: Sofar, data: Data) -> dict[str, Any]:
     if data.pick is None and "[" in runs[0].key:
         parts = [
             {
-                "index": index,
+                "index": place(run),
                 "item": run.extra.get("item"),
                 "digest": _output(run, data.output, sofar.links).digest,
                 "values": dict(run.values),
             }
-            for index, run in enumerate(runs)
+            for run in runs
             if run.state is State.SUCCEEDED
         ]
         return parts_pin(parts, data.mode)
