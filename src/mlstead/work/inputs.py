@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlstead.records.base import from_json, to_json
 from mlstead.work.base import Backends
 
 Pin = Mapping[str, Any]
@@ -17,11 +18,12 @@ Pin = Mapping[str, Any]
 def parts_pin(parts: list[dict[str, Any]], mode: str) -> dict[str, Any]:
     """Make one pin of the outputs of all instances of a foreach step.
 
-    Each part has ``index`` (int), ``item``, ``digest`` and ``values``.
+    Each part has ``index`` (int), ``item``, ``digest`` and ``values``; all of them are what the
+    program reads, so all of them make the digest.
     """
-    text = json.dumps([[part["index"], part["digest"]] for part in parts])
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return {"digest": digest, "ref": "", "kind": "parts", "mode": mode, "parts": parts}
+    plain = from_json(to_json({"parts": parts}))["parts"]
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return {"digest": digest, "ref": "", "kind": "parts", "mode": mode, "parts": plain}
 
 
 def locate(backends: Backends, pin: Pin) -> str:
@@ -43,10 +45,11 @@ def _gather(backends: Backends, pin: Pin) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # before anything is made: a store that does not answer is asked again later
+    sources = {it["index"]: backends.artifacts.materialize(it["digest"]) for it in pin["parts"]}
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
-    for part in pin["parts"]:
-        source = backends.artifacts.materialize(part["digest"])
-        (aside / str(part["index"])).symlink_to(source)
+    for place, source in sources.items():
+        (aside / str(place)).symlink_to(source)
     (aside / "index.json").write_text(text, encoding="utf-8")
     try:
         os.rename(aside, folder)  # noqa: PTH104 must fail when another made it meanwhile
