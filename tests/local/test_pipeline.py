@@ -1,8 +1,14 @@
 """A pipeline through the front door: data between steps, fan-out, conditions, cache, resume."""
 
+import json
+import subprocess
+import sys
+import venv
 from pathlib import Path
 
 from tests.local.front_door import Door, wait, work
+
+import mlstead
 
 HEAD = "mlstead: 1\nkind: pipeline\nname: pipe\ndefaults: {resources: {cpu: 0.5, memory: 256Mi}}\n"
 
@@ -175,3 +181,84 @@ steps:
     door.good("run", work(tmp_path, text))
     use = next(child for child in door.show("pipe")["children"] if child["key"] == "use")
     assert door.good("logs", use["id"]).out == "4\nbest 4.0\n"
+
+
+def test_the_values_and_items_of_a_fan_out_are_inputs_of_who_reads_them(
+    door: Door, tmp_path: Path
+) -> None:
+    text = (
+        HEAD
+        + """
+params: {acc: 1}
+steps:
+  train:
+    foreach: [1, 2]
+    params: {acc: "${{ params.acc }}"}
+    command: |
+      echo same > $MLSTEAD_OUTPUTS/m
+      echo "{\\"acc\\": $MLSTEAD_PARAM_ACC}" > $MLSTEAD_OUTPUTS/values.json
+    outputs: {m: {kind: data}, acc: {kind: value}}
+  join:
+    cache: true
+    data: {all: {step: train, output: m}}
+    command: cp $MLSTEAD_INPUTS/all/index.json $MLSTEAD_OUTPUTS/seen
+    outputs: {seen: {kind: data}}
+"""
+    )
+    file = work(tmp_path / "code", text)
+    for acc, at in ((1, "a"), (7, "b")):
+        door.good("run", file, "-p", f"acc={acc}")
+        door.good("get", "pipe", "join/seen", "--to", tmp_path / at)
+        seen = json.loads((tmp_path / at / "join" / "seen").read_text())
+        assert [part["values"]["acc"] for part in seen] == [acc, acc]
+    door.good("run", file, "-p", "acc=7")
+    [join] = [child for child in door.show("pipe")["children"] if child["key"] == "join"]
+    assert join["cached"]
+
+
+def test_steps_and_trials_run_in_the_python_they_were_submitted_from(
+    door: Door, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    venv.create(other, symlinks=True)
+    [site] = (other / "lib").glob("python*/site-packages")
+    paths = [folder for folder in sys.path if folder.endswith("site-packages")]
+    source = str(Path(mlstead.__file__).parents[1])
+    (site / "ours.pth").write_text("\n".join([*paths, source]) + "\n")
+    text = (
+        HEAD
+        + """
+steps:
+  step:
+    cache: true
+    command: 'python -c "import sys; print(sys.prefix)" | tee $MLSTEAD_OUTPUTS/where'
+    outputs: {where: {kind: data}}
+  look:
+    kind: sweep
+    trial: {command: 'python -c "import sys; print(sys.prefix)"', params: {x: 0}}
+    search: {points: [{x: 1}]}
+"""
+    )
+    file = work(tmp_path / "code", text)
+
+    def prefixes() -> set[str]:
+        lines = door.good("logs", "pipe").out.splitlines()
+        return {line for line in lines if not line.startswith("---")}
+
+    door.good("run", file)
+    assert prefixes() == {sys.prefix}
+    first = door.show("pipe")
+    again = subprocess.run(  # the driver of the first run is still there
+        [other / "bin" / "python", "-m", "mlstead", "run", file],
+        capture_output=True, text=True, env=door.env, timeout=120, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert prefixes() == {str(other)}
+    second = door.show("pipe")
+    keys = [{child["environment"] for child in it["children"]} for it in (first, second)]
+    assert all(len(key) == 1 and "" not in key for key in keys)
+    assert keys[0] != keys[1]
+    assert any(name.startswith("numpy-") for name in first["run"]["extra"]["packages"])
+    door.good("run", file)
+    [step] = [child for child in door.show("pipe")["children"] if child["key"] == "step"]
+    assert step["cached"].startswith(first["run"]["id"])

@@ -19,6 +19,7 @@ from mlstead.errors import ConflictError, NotFoundError, UnavailableError, UserE
 from mlstead.records.base import Lease, Query, Run, State
 from mlstead.work import job, outbox, sync
 from mlstead.work.base import Backends
+from mlstead.work.caller import as_submitted
 from mlstead.work.ending import ending
 
 LEASE_SECONDS = 6.0
@@ -51,7 +52,8 @@ DRIVEN = frozenset({"pipeline", "sweep", "service"})
 
 def _driver(backends: Backends, run: Run, lease: Lease) -> Driver:
     """Make the driver of a run's kind; its module is loaded when the first such run comes."""
-    made: Driver = discover.part(work, run.kind).Driver(backends, run, lease)
+    own = as_submitted(backends, run)
+    made: Driver = discover.part(work, run.kind).Driver(own, run, lease)
     return made
 
 

@@ -134,7 +134,7 @@ def _ran(pipeline: Run, child: Run) -> bool:
 
 
 def _same_item(known: Run, row: Run) -> bool:
-    return _plain(known.extra.get("item")) == _plain(row.extra.get("item"))
+    return bool(_plain(known.extra.get("item")) == _plain(row.extra.get("item")))
 
 
 def _reopened(pipeline: Run, old: Run, row: Run) -> Run:

@@ -20,6 +20,7 @@ from mlstead.records.base import (
 )
 from mlstead.work import outputs
 from mlstead.work.base import Backends
+from mlstead.work.caller import as_submitted
 from mlstead.work.ending import ending, messages
 from mlstead.work.task import task_of
 
@@ -135,4 +136,5 @@ def advance(backends: Backends, run: Run, lease: Lease | None) -> None:
     elif run.stop:
         backends.store.commit(ending(run, State.CANCELLED, backends.clock()), lease=lease)
     elif not waits_for_tracking(run):
-        start(backends, run, lease)
+        owner = backends.store.run(run.parent) if run.parent else run
+        start(as_submitted(backends, owner), run, lease)

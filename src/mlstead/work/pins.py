@@ -22,6 +22,7 @@ from mlstead.errors import NotFoundError, UserError
 from mlstead.spec.expressions import expand, references
 from mlstead.spec.work import Code, Data, JobBody, Message, Python, ServiceBody
 from mlstead.work.base import Backends
+from mlstead.work.caller import environment_key
 
 Pin = dict[str, Any]
 
@@ -50,6 +51,9 @@ def pin_body(
     pin: Pin = {
         "tree": tree,
         "environment": dataclasses.asdict(environment) if environment else None,
+        "called_from": ""
+        if environment or getattr(body, "image", "")
+        else environment_key(backends),
         "data": {},
         "folder": str(folder),
         "patient": wait,
@@ -62,6 +66,12 @@ def pin_body(
             if not data.step and _known(data)
         }
     return pin
+
+
+def key_of_environment(pin: Mapping[str, Any]) -> str:
+    """Give the key of the Python that a pinned job runs in: its own, or where it was called."""
+    own = (pin.get("environment") or {}).get("key", "")
+    return str(own or pin.get("called_from", ""))
 
 
 def _known(data: Data) -> bool:

@@ -10,10 +10,10 @@ from mlstead.errors import UserError
 from mlstead.records.base import Link, Point, Run, State
 from mlstead.spec.expressions import expand
 from mlstead.spec.record import dump
-from mlstead.spec.work import Data, JobBody, ServiceStep, Step, SweepStep, When
+from mlstead.spec.work import Data, JobBody, JobStep, ServiceStep, Step, SweepStep, When
 from mlstead.work.base import Backends, child_id
 from mlstead.work.inputs import parts_pin
-from mlstead.work.pins import expanded, pin_data
+from mlstead.work.pins import expanded, key_of_environment, pin_data
 from mlstead.work.task import resolve
 
 LAST = 1 << 60
@@ -182,6 +182,8 @@ def _instance(sofar: Sofar, key: str, step: Step, scope: Scope) -> Run:
     params = expand(dict(step.params), scope)
     pin = sofar.pipeline.extra["pins"][row.name]
     extra: dict[str, Any] = {"pin": pin, "item": scope.get("item")}
+    if not isinstance(step, JobStep):
+        extra["caller"] = sofar.pipeline.extra.get("caller", {})
     if isinstance(step, ServiceStep):
         extra["versions"] = _models(sofar, step, scope)
         extra["lifetime"] = step.lifetime
@@ -192,7 +194,7 @@ def _instance(sofar: Sofar, key: str, step: Step, scope: Scope) -> Run:
         row,
         params=params,
         code=pin["tree"],
-        environment=(pin["environment"] or {}).get("key", ""),
+        environment=key_of_environment(pin),
         labels=dict(step.labels),
     )
     if isinstance(step, SweepStep):

@@ -1,7 +1,7 @@
 """Turns a work file into a run that can be recorded: everything it depends on is pinned first."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ from mlstead.records.base import AddEvents, AddRun, Change, Event, Run, State
 from mlstead.spec.expressions import expand
 from mlstead.spec.record import dump
 from mlstead.spec.work import Job, JobBody, Pipeline, Service, Sweep, SweepStep, Work
-from mlstead.work import job, service_models
+from mlstead.work import caller, job, service_models
 from mlstead.work.base import Backends, new_id
 from mlstead.work.ending import messages
-from mlstead.work.pins import Pin, check_notify, pin_body
+from mlstead.work.pins import Pin, check_notify, key_of_environment, pin_body
 from mlstead.work.task import resolve, task_of
 
 
@@ -32,6 +32,7 @@ def draft(backends: Backends, work: Work, folder: Path, project: str, *, wait: b
     scope = {"params": params, "run": about}
     run = Run(
         id=run_id,
+        extra={"caller": caller.told(backends)},
         project=project,
         kind=work.kind,
         name=work.name,
@@ -50,11 +51,11 @@ def draft(backends: Backends, work: Work, folder: Path, project: str, *, wait: b
         check_notify(backends, work.notify)
         pin = pin_body(backends, work.trial, folder, project, scope, wait=wait)
         _try(backends, run, work.trial, pin)
-        return _with_code(dataclasses.replace(run, extra={"pin": pin}), pin)
+        return _with_code(_keeping(run, [pin], pin=pin), pin)
     if isinstance(work, Pipeline):
         check_notify(backends, work.notify)
         pins = _pins(backends, work, folder, run, scope, wait=wait)
-        return dataclasses.replace(run, extra={"pins": pins})
+        return _keeping(run, pins.values(), pins=pins)
     if isinstance(work, Service):
         service_models.refuse_unsupported(work)
         pin = pin_body(backends, work, folder, project, scope, wait=wait)
@@ -62,7 +63,7 @@ def draft(backends: Backends, work: Work, folder: Path, project: str, *, wait: b
         named = service_models.named(work, scope)
         # what is not there is told now
         service_models.resolve_versions(backends, project, work, named)
-        return _with_code(dataclasses.replace(run, extra={"pin": pin, "versions": named}), pin)
+        return _with_code(_keeping(run, [pin], pin=pin, versions=named), pin)
     raise UserError(f"kind {work.kind}: not supported by engine {backends.engine.name} yet")
 
 
@@ -70,17 +71,25 @@ def _job(
     backends: Backends, run: Run, work: Job, folder: Path, scope: Mapping[str, Any], *, wait: bool
 ) -> Run:
     pin = pin_body(backends, work, folder, run.project, scope, wait=wait)
-    run = dataclasses.replace(
-        run, spec=resolve(work, scope, run.params), extra={"pin": pin}, state=State.PENDING
-    )
+    spec = resolve(work, scope, run.params)
+    run = dataclasses.replace(_keeping(run, [pin], pin=pin), spec=spec, state=State.PENDING)
     run = _with_code(run, pin)
     ready = job.prepared(backends, run)  # also when it must wait: what cannot run is refused now
-    return run if job.waits_for_tracking(run) else ready
+    if job.waits_for_tracking(run):
+        return run
+    # its request holds all that was the caller's
+    return dataclasses.replace(ready, extra={k: v for k, v in run.extra.items() if k != "caller"})
+
+
+def _keeping(run: Run, all_pins: Iterable[Pin], **more: Any) -> Run:
+    """Keep pins with a run; where one has no Python of its own, also what the caller's holds."""
+    bare = any(pin["called_from"] for pin in all_pins)
+    installed = {"packages": caller.packages()} if bare else {}
+    return dataclasses.replace(run, extra={**run.extra, **installed, **more})
 
 
 def _with_code(run: Run, pin: Pin) -> Run:
-    environment = (pin["environment"] or {}).get("key", "")
-    return dataclasses.replace(run, code=pin["tree"], environment=environment)
+    return dataclasses.replace(run, code=pin["tree"], environment=key_of_environment(pin))
 
 
 def _pins(

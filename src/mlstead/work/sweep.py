@@ -32,6 +32,7 @@ from mlstead.spec.work import SweepBody
 from mlstead.work import job
 from mlstead.work.base import Backends, child_id
 from mlstead.work.ending import ending
+from mlstead.work.pins import key_of_environment
 from mlstead.work.steps import generation, outdated
 from mlstead.work.task import resolve
 
@@ -205,7 +206,7 @@ class Driver:
             "extra": {"pin": pin, "trial": told},
             "created": self._now(),
             "code": pin["tree"],
-            "environment": (pin["environment"] or {}).get("key", ""),
+            "environment": key_of_environment(pin),
             "state": State.STARTING,
             "spec": self._body,
         }

@@ -24,6 +24,7 @@ from mlstead.spec.record import dump
 from mlstead.spec.work import JobBody
 from mlstead.work.base import Backends
 from mlstead.work.inputs import locate
+from mlstead.work.pins import key_of_environment
 
 PRIORITIES = {"low": -100, "normal": 0, "high": 100}
 
@@ -155,14 +156,13 @@ def cache_key(run: Run, extra: str) -> str:
     Secrets are left out on purpose: a changed password is no changed result.
     """
     spec, pin = run.spec, run.extra["pin"]
-    environment = pin.get("environment") or {}
     parts = {
         "project": run.project,
         "tree": pin["tree"],
         "command": spec["command"],
         "params": dict(run.params),
         "data": {slot: [data["digest"]] for slot, data in pin["data"].items()},
-        "environment": environment.get("key", ""),
+        "environment": key_of_environment(pin),
         "image": spec["image"],
         "env": spec["env"],
         "seed": spec["seed"],
