@@ -45,10 +45,6 @@ FINAL = frozenset(
 )
 
 
-# A job between these two is the engine's alone.
-DRIVEN = frozenset({State.PENDING, State.FINISHING})
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """One submission, written before anything is sent.
@@ -189,6 +185,16 @@ class Outgoing:
     next_try: float = 0.0
     state: Literal["waiting", "sent", "failed"] = "waiting"
     error: str = ""
+
+
+def is_driven(run: Run) -> bool:
+    """Say whether a run has work for a driver now; see ``Query``."""
+    if run.state.final or run.kind != "job":
+        return not run.state.final
+    if run.state is State.PENDING:
+        return not run.parent or run.stop
+    # one that starts with a request is the engine's; without, its copy in MLflow is opened first
+    return run.state is State.FINISHING or (run.state is State.STARTING and not run.request)
 
 
 def to_json(value: Mapping[str, Any]) -> str:
@@ -343,7 +349,8 @@ class Query:
     ``parent`` None means top-level runs only, "*" all, else children of that run (by number,
     oldest first). ``before`` and ``after`` bound the number, for paging; ``limit`` 0 is no limit.
     ``driven`` means open runs that have work for a driver now: all kinds but jobs, and jobs that
-    wait for their start or for their outputs to be kept.
+    wait for their start or for their outputs to be kept. A child that is pending is started by its
+    parent, of which there may be thousands: it counts only when somebody asked for its end.
     """
 
     project: str = ""

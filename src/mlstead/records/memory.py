@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from mlstead.errors import ConflictError, NotFoundError, UserError
 from mlstead.records.base import (
-    DRIVEN,
     FINAL,
     AddCache,
     AddEvents,
@@ -37,6 +36,7 @@ from mlstead.records.base import (
     Store,
     Version,
     from_json,
+    is_driven,
     to_json,
 )
 
@@ -422,8 +422,7 @@ def _fits(run: Run, query: Query) -> bool:
         and (query.parent == "*" or (query.parent or "") == run.parent)
         and (not query.states or run.state in query.states)
         and not ((query.open or query.driven) and run.state in FINAL)
-        and not (query.driven and run.kind == "job" and run.state not in DRIVEN)
-        and not (query.driven and run.kind == "job" and run.state == "starting" and run.request)
+        and not (query.driven and not is_driven(run))
         and not (query.before and run.number >= query.before)
         and run.number > query.after
     )

@@ -158,10 +158,21 @@ class RunsContract:
         store.commit([AddRun(a_run(f"job-{it}", state=it)) for it in State])
         store.commit([AddRun(a_run(f"s-{it}", kind="sweep", state=it)) for it in State])
         open_states = [it for it in State if not it.final]
-        wanted = {f"s-{it}" for it in open_states} | {"job-pending", "job-finishing"}
-        assert set(ids(store, driven=True)) == wanted
-        assert set(ids(store, driven=True, kind="job")) == {"job-pending", "job-finishing"}
+        jobs = {"job-pending", "job-starting", "job-finishing"}
+        assert set(ids(store, driven=True)) == {f"s-{it}" for it in open_states} | jobs
+        assert set(ids(store, driven=True, kind="job")) == jobs
         assert ids(store, driven=True, limit=1) == ["s-finishing"]
+        store.commit([SetRun("job-starting", {"request": {"sent": 1}})])
+        assert "job-starting" not in ids(store, driven=True)
+
+    def test_a_child_that_waits_for_its_parent_has_work_for_a_driver_only_when_it_is_to_end(
+        self, store: Store
+    ) -> None:
+        children = [a_run(f"p-{at}", parent="p", key=f"s[{at}]") for at in range(3)]
+        store.commit([AddRun(a_run("p", kind="pipeline")), *map(AddRun, children)])
+        assert ids(store, driven=True, parent="*") == ["p"]
+        store.commit([SetRun("p-1", {"stop": True})])
+        assert ids(store, driven=True, parent="*") == ["p-1", "p"]
 
     def test_children_are_listed_under_their_parent_oldest_first(self, store: Store) -> None:
         store.commit([AddRun(a_run("s", kind="sweep")), AddRun(a_run("x"))])

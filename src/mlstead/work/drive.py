@@ -37,6 +37,10 @@ class Driver(Protocol):
     run: Run
     lease: Lease
 
+    @property
+    def due(self) -> float:
+        """When ``advance`` is wanted though nothing has happened, by the monotonic clock."""
+
     def touched(self, child: Run) -> None:
         """Take in what has become of a child."""
 
@@ -260,7 +264,7 @@ class Loop:
 
     def _look_at_job(self, run: Run) -> None:
         parent = self._drivers.get(run.parent)
-        if run.parent and run.state is State.PENDING:
+        if run.parent and run.state is State.PENDING and not run.stop:
             return  # its parent starts it
         if self._later.get(run.id, 0.0) > time.monotonic():
             return
@@ -297,6 +301,8 @@ class Loop:
                 driver.run = run
             if run.kind == "service" or run.stop or run.extra != driver.run.extra:
                 driver.run = run
+                self._advance(run.id)
+            elif driver.due <= time.monotonic():
                 self._advance(run.id)
             return
         if run.parent and run.state is State.PENDING:

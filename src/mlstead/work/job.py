@@ -70,11 +70,15 @@ def send(backends: Backends, runs: Sequence[Run]) -> None:
 
 def start(backends: Backends, run: Run, lease: Lease | None) -> Run:
     """Start a job that was recorded but not sent."""
-    run = prepared(backends, run)
+    return begin(backends, prepared(backends, run), lease)
+
+
+def begin(backends: Backends, run: Run, lease: Lease | None) -> Run:
+    """Send a job that was recorded before it was made ready."""
     now = backends.clock()
     backends.store.commit(
         [
-            SetRun(run.id, {"request": run.request, "state": State.QUEUED}),
+            SetRun(run.id, {"request": run.request, "state": State.QUEUED, "detail": ""}),
             AddEvents((Event(run.id, "submitted", now),)),
             *input_links(run),
             *messages(run, "started", now),

@@ -45,15 +45,14 @@ def pin_body(
     """
     tree = snapshot(backends, body.code, folder)
     environment = pin_python(backends, body.python, getattr(body, "setup", ""), folder)
+    own = environment is not None or (isinstance(body, JobBody) and bool(body.image))
     for name in body.secrets.values():
         _check_secret(backends, name if isinstance(name, str) else name.name, "secrets")
     check_notify(backends, body.notify)
     pin: Pin = {
         "tree": tree,
         "environment": dataclasses.asdict(environment) if environment else None,
-        "called_from": ""
-        if environment or getattr(body, "image", "")
-        else environment_key(backends),
+        "called_from": "" if own else environment_key(backends),
         "data": {},
         "folder": str(folder),
         "patient": wait,

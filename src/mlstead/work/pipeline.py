@@ -1,15 +1,13 @@
 """Drives a pipeline: asks ``graph.decide`` what is next, does it, and writes it down."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from mlstead.errors import NotFoundError, PlatformError
+from mlstead.errors import NotFoundError, PlatformError, UnavailableError
 from mlstead.records.base import (
-    AddCache,
     AddEvents,
-    AddLinks,
     AddRun,
-    CacheEntry,
     Change,
     Event,
     Lease,
@@ -21,14 +19,16 @@ from mlstead.records.base import (
 )
 from mlstead.spec.graph import needs_of
 from mlstead.spec.record import from_record
-from mlstead.spec.work import CacheRule, JobStep, Pipeline, Step
-from mlstead.work import generations, graph, job, steps
+from mlstead.spec.work import Pipeline, Step
+from mlstead.work import generations, graph, job, reuse, steps
 from mlstead.work.base import Backends
 from mlstead.work.ending import ending
 from mlstead.work.family import Family, taken_up
-from mlstead.work.task import cache_key
+from mlstead.work.later import Later, told
 
 ALL = 1_000_000
+SAME_SECONDS = 0.5
+"""How often a step looks whether the run that computes the same has ended."""
 
 
 def graph_of(spec: Pipeline) -> graph.Graph:
@@ -66,6 +66,9 @@ class Driver:
         children = backends.store.runs(Query(parent=run.id, limit=ALL))
         self._family = Family(run, children, spec.finally_)
         self._drop_ended_services()
+        self._later = Later()
+        self._same: dict[str, str] = {}
+        self._at_work: dict[str, str] | None = None
         self._links: dict[str, list[Link]] = {}
         self._load_links(list(self._family))
         waiting = [it for it in self._family if it.kind == "job" and it.state is State.QUEUED]
@@ -82,6 +85,11 @@ class Driver:
             if any(steps.ended_before(self.run, it) for it in self._family.by_step.get(name, ())):
                 self._family.drop(name)
 
+    @property
+    def due(self) -> float:
+        """When ``advance`` is wanted though nothing has happened, by the monotonic clock."""
+        return self._later.due
+
     def touched(self, child: Run) -> None:
         """Take in what has become of a child."""
         known = self._family.get(child.key)
@@ -91,7 +99,8 @@ class Driver:
         if child.state.final:
             self._load_links([child])
             if child.state is State.SUCCEEDED:
-                self._remember(child)
+                step = self._steps[steps.step_name(child)]
+                self._commit(reuse.remembered(child, step, self._backends.clock()))
 
     def sent(self) -> Sequence[Run]:
         """Give nothing: steps are few, and read again when the engine tells of them."""
@@ -101,38 +110,60 @@ class Driver:
         """Do all that can be done now."""
         if self.run.state is not State.RUNNING:
             fields = {"state": State.RUNNING, "started": self.run.started or self._backends.clock()}
-            self._backends.store.commit([SetRun(self.run.id, fields)], lease=self.lease)
+            self._commit([SetRun(self.run.id, fields)])
             self.run = self._backends.store.run(self.run.id)
-        for _ in range(ALL):
-            actions = graph.decide(self._graph, self._family.states(), stopping=self.run.stop)
-            if not actions:
-                return
-            self._do(actions)
-            if any(isinstance(action, graph.End) for action in actions):
-                return
-            if all(isinstance(action, graph.Cancel) for action in actions):
+        self._later.begin()
+        self._at_work = None
+        while True:
+            decided = graph.decide(self._graph, self._family.states(), stopping=self.run.stop)
+            actions = [action for action in decided if not self._held(action)]
+            if not actions or not self._do(actions):
                 return
 
-    def _do(self, actions: Sequence[graph.Action]) -> None:
+    def _commit(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._backends.store.commit(changes, lease=self.lease)
+
+    def _held(self, action: graph.Action) -> bool:
+        match action:
+            case graph.Expand():
+                return self._later.holds(action.step)
+            case graph.Start():
+                child = self._family.by_step[action.step][action.index]
+                return self._later.holds(action.step) or self._later.holds(child.key)
+        return False
+
+    def _do(self, actions: Sequence[graph.Action]) -> bool:
+        """Do what was decided; say whether the next decision may be another one."""
         fresh: list[Run] = []
+        starting: list[Run] = []
+        cancelled: list[Run] = []
+        moved = False
         for action in actions:
             match action:
                 case graph.Expand():
-                    fresh += self._expand(action.step)
+                    rows = self._expand(action.step)
+                    fresh += rows or ()
+                    moved = moved or rows is not None
                 case graph.Mark():
                     row = self._bare(action.step, action.state, action.detail)
                     fresh += self._family.merge(action.step, [row])
+                    moved = True
                 case graph.Start():
-                    self._start(self._family.by_step[action.step][action.index])
+                    starting.append(self._family.by_step[action.step][action.index])
                 case graph.Cancel():
-                    self._cancel(self._family.by_step[action.step][action.index])
+                    cancelled.append(self._family.by_step[action.step][action.index])
                 case graph.End():
                     self._end(action)
         if fresh:
             self._record(fresh)
+        for child in starting:
+            if not self._later.holds(steps.step_name(child)):  # another instance had to wait
+                moved = self._start(child) or moved
+        return self._cancel(cancelled) or moved
 
-    def _expand(self, name: str) -> list[Run]:
-        """Write a step down; a mistake in it fails the step, not the driver."""
+    def _expand(self, name: str) -> list[Run] | None:
+        """Write a step down; a mistake in it fails the step, not the driver. None: later."""
         step = self._steps[name]
         sofar = steps.Sofar(self._backends, self.run, self._family.by_step, self._links)
         scope = steps.scope_of(sofar)
@@ -141,50 +172,72 @@ class Driver:
                 rows = [self._bare(name, State.SKIPPED, "its condition did not hold")]
             else:
                 rows = steps.instances(sofar, name, step, scope)
+        except UnavailableError as error:
+            self._later.put(name, error.delay)
+            self._tell(f"step {name} waits: {told(error)}")
+            return None
         except PlatformError as error:
-            rows = [self._bare(name, State.FAILED, str(error))]
+            rows = [self._bare(name, State.FAILED, told(error))]
+        self._later.drop(name)
+        self._tell("")
         limit = step.max_parallel or ALL
         rows = self._family.merge(name, rows)
-        return [self._ready(row, step, index < limit) for index, row in enumerate(rows)]
+        return [self._ready(row, index < limit) for index, row in enumerate(rows)]
 
-    def _ready(self, row: Run, step: Step, now: bool) -> Run:
+    def _tell(self, detail: str) -> None:
+        """Say on the pipeline what keeps it from going on."""
+        if self.run.detail != detail:
+            self._commit([SetRun(self.run.id, {"detail": detail})])
+            self.run = dataclasses.replace(self.run, detail=detail)
+
+    def _ready(self, row: Run, now: bool) -> Run:
         """Answer a step from the cache, or make it ready to be sent if it may start now."""
         if row.kind != "job" or row.state is not State.PENDING:
             return row
-        hit = self._cached(row, step)
-        if hit is not None:
-            return hit
-        if not now:
+        name = steps.step_name(row)
+        row = reuse.marked(row, self._steps[name])
+        answer = self._answer(row)
+        if answer is not None:
+            return answer
+        if not now or self._later.holds(name):
             return row
+        if other := self._same.get(row.key):
+            self._later.put(row.key, SAME_SECONDS)
+            return dataclasses.replace(row, detail=f"waits for {other}, which computes the same")
         if job.waits_for_tracking(row):
-            return dataclasses.replace(row, state=State.STARTING)
-        try:
-            return job.prepared(self._backends, row)
-        except PlatformError as error:
-            return _failed(row, error, self._backends.clock())
+            row = dataclasses.replace(row, state=State.STARTING)
+        else:
+            row = self._prepared(row)
+        if row.state is not State.PENDING and reuse.KEY in row.extra:
+            self._working()[row.extra[reuse.KEY]] = row.id
+        return row
 
-    def _cached(self, row: Run, step: Step) -> Run | None:
-        if not isinstance(step, JobStep) or step.cache is False:
-            return None
-        rule = step.cache if isinstance(step.cache, CacheRule) else CacheRule()
-        key = cache_key(row, rule.key_extra)
-        entry = self._backends.store.cache(key)
-        now = self._backends.clock()
-        if entry is None or (rule.ttl is not None and now - entry.created > rule.ttl):
-            return None
+    def _prepared(self, row: Run) -> Run:
         try:
-            source = self._backends.store.run(entry.run_id)
-        except NotFoundError:
+            return dataclasses.replace(job.prepared(self._backends, row), detail="")
+        except UnavailableError as error:
+            self._later.put(steps.step_name(row), error.delay)
+            return dataclasses.replace(row, detail=told(error))
+        except PlatformError as error:
+            now = self._backends.clock()
+            return dataclasses.replace(row, state=State.FAILED, detail=told(error), ended=now)
+
+    def _answer(self, row: Run) -> Run | None:
+        """Answer a row by an equal one; note which run is just computing the same."""
+        if reuse.KEY not in row.extra:
             return None
-        return dataclasses.replace(
-            row,
-            state=State.SUCCEEDED,
-            ended=now,
-            started=now,
-            cached=source.id,
-            values=source.values,
-            detail=f"from {source.id}",
-        )
+        was = self._same.pop(row.key, "")
+        hit = reuse.hit(self._backends, row, self._steps[steps.step_name(row)])
+        if hit is None and was:
+            hit = reuse.taken(self._backends, row, was)
+        if hit is None and (other := self._working().get(row.extra[reuse.KEY])):
+            self._same[row.key] = other
+        return hit
+
+    def _working(self) -> dict[str, str]:
+        if self._at_work is None:
+            self._at_work = reuse.at_work(self._backends, self.run.project)
+        return self._at_work
 
     def _record(self, fresh: Sequence[Run]) -> None:
         now = self._backends.clock()
@@ -197,61 +250,54 @@ class Driver:
             if row.kind == "job" and row.extra:
                 changes += job.input_links(row)
             if row.cached:
-                changes += self._copied_links(row)
-        self._backends.store.commit(changes, lease=self.lease)
+                changes += reuse.copied_links(self._backends, row)
+        self._commit(changes)
         for row in fresh:
             self._family.put(row)
         self._load_links([row for row in fresh if row.cached])
         job.send(self._backends, [row for row in fresh if row.state is State.QUEUED])
 
-    def _copied_links(self, row: Run) -> list[Change]:
-        source = self._backends.store.links([row.cached])
-        copies = tuple(
-            dataclasses.replace(link, run_id=row.id)
-            for link in source
-            if link.direction == "output"
-        )
-        return [AddLinks(copies)] if copies else []
+    def _start(self, child: Run) -> bool:
+        """Start an instance that waited for its turn; say whether it has ended instead."""
+        child = self._backends.store.run(child.id)  # somebody may have stopped it
+        if child.state is not State.PENDING:
+            self._family.put(child)
+            return child.state.final
+        if child.stop:
+            return self._cancel([child])
+        if child.kind != "job":
+            self._commit([SetRun(child.id, {"state": State.QUEUED})])
+            self._family.put(dataclasses.replace(child, state=State.QUEUED))
+            return False
+        row = self._ready(child, now=True)
+        if row.cached:
+            self._commit(reuse.settled(self._backends, row))
+        elif row.state is State.QUEUED:
+            job.begin(self._backends, row, self.lease)
+        elif (row.state, row.detail) != (child.state, child.detail):
+            fields = {"state": row.state, "detail": row.detail, "ended": row.ended}
+            self._commit([SetRun(row.id, fields)])
+        self._family.put(row)
+        if row.state.final:
+            self._load_links([row])
+        return row.state.final
 
-    def _start(self, child: Run) -> None:
-        """Start an instance that waited for its turn."""
-        if child.kind == "job":
-            if job.waits_for_tracking(child):
-                self._set(child, {"state": State.STARTING})
-                return
-            try:
-                self._family.put(job.start(self._backends, child, self.lease))
-            except PlatformError as error:
-                failed = _failed(child, error, self._backends.clock())
-                self._set(
-                    child, {"state": failed.state, "detail": failed.detail, "ended": failed.ended}
-                )
-            return
-        self._set(child, {"state": State.QUEUED})
-
-    def _cancel(self, child: Run) -> None:
-        if child.state is State.PENDING:
-            self._backends.store.commit(
-                ending(child, State.CANCELLED, self._backends.clock()), lease=self.lease
-            )
-            self._family.put(self._backends.store.run(child.id))
-        elif not child.stop:
-            self._set(child, {"stop": True})
+    def _cancel(self, children: Sequence[Run]) -> bool:
+        """End what has not started and ask the rest to end; say whether any has ended."""
+        now = self._backends.clock()
+        waiting = [child for child in children if child.state is State.PENDING]
+        asked = [child for child in children if child.state is not State.PENDING and not child.stop]
+        changes = [it for child in waiting for it in ending(child, State.CANCELLED, now)]
+        self._commit([*changes, *(SetRun(child.id, {"stop": True}) for child in asked)])
+        for child in waiting:
+            self._later.drop(child.key)
+            self._family.put(dataclasses.replace(child, state=State.CANCELLED, ended=now))
+        for child in asked:
+            self._family.put(dataclasses.replace(child, stop=True))
             if child.kind == "job":
-                self._backends.engine.cancel(child.id)
-
-    def _set(self, child: Run, fields: Mapping[str, object]) -> None:
-        self._backends.store.commit([SetRun(child.id, fields)], lease=self.lease)
-        self._family.put(self._backends.store.run(child.id))
-
-    def _remember(self, child: Run) -> None:
-        """Let the outputs of a step that succeeded answer for equal steps to come."""
-        step = self._steps[steps.step_name(child)]
-        if child.cached or not isinstance(step, JobStep) or step.cache is False:
-            return
-        rule = step.cache if isinstance(step.cache, CacheRule) else CacheRule()
-        entry = CacheEntry(cache_key(child, rule.key_extra), child.id, self._backends.clock())
-        self._backends.store.commit([AddCache(entry)], lease=self.lease)
+                with contextlib.suppress(NotFoundError):  # it waits for its copy in MLflow
+                    self._backends.engine.cancel(child.id)
+        return bool(waiting)
 
     def _end(self, action: graph.End) -> None:
         for child in self._family:
@@ -278,8 +324,3 @@ class Driver:
             self._links[run_id] = []
         for link in self._backends.store.links(ended):
             self._links[link.run_id].append(link)
-
-
-def _failed(row: Run, error: PlatformError, now: float) -> Run:
-    detail = f"{error}" + (f" ({error.hint})" if error.hint else "")
-    return dataclasses.replace(row, state=State.FAILED, detail=detail, ended=now)

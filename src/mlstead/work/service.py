@@ -8,6 +8,7 @@ address stays and no request is lost; where a machine is too small for two, the 
 
 import contextlib
 import json
+import math
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ TURN_SECONDS = 30.0
 
 class Driver:
     """Drives one change of a service until the new generation answers, or cannot."""
+
+    due = math.inf
 
     def __init__(self, backends: Backends, run: Run, lease: Lease) -> None:
         self._backends = backends

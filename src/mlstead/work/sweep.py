@@ -42,6 +42,8 @@ ALL = 1_000_000
 class Driver:
     """Drives one sweep as long as it holds its lease; all it knows can be read again."""
 
+    due = math.inf
+
     def __init__(self, backends: Backends, run: Run, lease: Lease) -> None:
         self._backends = backends
         self.run = run

@@ -4,13 +4,16 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from mlstead.errors import ConflictError, NotFoundError
-from mlstead.records.base import DRIVEN, FINAL, Query, Run, State
+from mlstead.records.base import FINAL, Query, Run, State
 from mlstead.records.sql.database import Session
 from mlstead.records.sql.driver import Value
 from mlstead.records.sql.rows import RUN, run
 
 _OPEN = tuple(state for state in State if state not in FINAL)
-_DRIVEN = ", ".join(f"'{state}'" for state in sorted(DRIVEN))
+_DRIVEN = (  # the same as is_driven
+    "(kind <> ? OR state = 'finishing' OR (state = 'starting' AND request = '{}')"
+    " OR (state = 'pending' AND (parent = '' OR stop <> 0)))"
+)
 _LAST = "\U0010ffff"  # sorts after everything a name may hold
 _SHOWN = 5
 
@@ -49,10 +52,7 @@ def _conditions(query: Query) -> tuple[list[str], list[Value]]:
     if query.parent != "*":
         given["parent = ?"] = query.parent or ""
     if query.driven:
-        # a job that starts with a request is the engine's; without one it waits for its driver
-        given[
-            f"(kind <> ? OR (state IN ({_DRIVEN}) AND (state <> 'starting' OR request = '{{}}')))"
-        ] = "job"
+        given[_DRIVEN] = "job"
     if query.before:
         given["number < ?"] = query.before
     if query.after:
