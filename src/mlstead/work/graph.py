@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from mlstead.records.base import State
 
+_OPEN = tuple(state for state in State if not state.final)
+_ACTIVE = tuple(state for state in _OPEN if state is not State.PENDING)
 BAD = frozenset({State.FAILED, State.CANCELLED, State.LOST, State.BLOCKED})
 
 
@@ -77,7 +80,7 @@ Children = Mapping[str, Sequence[State]]
 
 def outcome(states: Sequence[State]) -> State | None:
     """Give the state of a step from those of its instances; None while one is not final."""
-    if not states or not all(state.final for state in states):
+    if not states or any(state in states for state in _OPEN):
         return None
     for state in (State.FAILED, State.LOST, State.CANCELLED, State.BLOCKED):
         if state in states:
@@ -160,11 +163,11 @@ def _open(node: Node, outcomes: Mapping[str, State | None]) -> list[Action]:
 
 
 def _starts(node: Node, states: Sequence[State]) -> list[Action]:
-    waiting = [index for index, state in enumerate(states) if state is State.PENDING]
+    room = None
     if node.max_parallel is not None:
-        active = sum(1 for state in states if not state.final and state is not State.PENDING)
-        waiting = waiting[: max(0, node.max_parallel - active)]
-    return [Start(node.name, index) for index in waiting]
+        room = max(0, node.max_parallel - sum(states.count(state) for state in _ACTIVE))
+    waiting = (index for index, state in enumerate(states) if state is State.PENDING)
+    return [Start(node.name, index) for index in islice(waiting, room)]
 
 
 def _end(nodes: Iterable[Node], outcomes: Mapping[str, State | None], stopping: bool) -> Action:

@@ -67,7 +67,8 @@ class Driver:
         self._family = Family(run, children, spec.finally_)
         self._drop_ended_services()
         self._later = Later()
-        self._same: dict[str, str] = {}
+        self._same: dict[str, str] = {}  # who computes what a waiting child wants
+        self._sent: list[Run] = []
         self._at_work: dict[str, str] | None = None
         self._links: dict[str, list[Link]] = {}
         self._load_links(list(self._family))
@@ -103,8 +104,9 @@ class Driver:
                 self._commit(reuse.remembered(child, step, self._backends.clock()))
 
     def sent(self) -> Sequence[Run]:
-        """Give nothing: steps are few, and read again when the engine tells of them."""
-        return ()
+        """Give the steps that were sent since the last call."""
+        sent, self._sent = self._sent, []
+        return sent
 
     def advance(self) -> None:
         """Do all that can be done now."""
@@ -255,7 +257,9 @@ class Driver:
         for row in fresh:
             self._family.put(row)
         self._load_links([row for row in fresh if row.cached])
-        job.send(self._backends, [row for row in fresh if row.state is State.QUEUED])
+        sent = [row for row in fresh if row.state is State.QUEUED]
+        job.send(self._backends, sent)
+        self._sent += sent
 
     def _start(self, child: Run) -> bool:
         """Start an instance that waited for its turn; say whether it has ended instead."""
@@ -274,6 +278,7 @@ class Driver:
             self._commit(reuse.settled(self._backends, row))
         elif row.state is State.QUEUED:
             job.begin(self._backends, row, self.lease)
+            self._sent.append(row)
         elif (row.state, row.detail) != (child.state, child.detail):
             fields = {"state": row.state, "detail": row.detail, "ended": row.ended}
             self._commit([SetRun(row.id, fields)])
