@@ -38,19 +38,19 @@ class CountingStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
 
     def run(self, run_id: str) -> Run:
-        self.counts["run"] += 1
+        self.asked["run"] += 1
         return super().run(run_id)
 
     def runs(self, query: Query) -> list[Run]:
         found = super().runs(query)
-        self.counts["listed"] += len(found)
+        self.asked["listed"] += len(found)
         return found
 
     def commit(self, changes: Sequence[Any], **more: Any) -> None:
-        self.counts["commit"] += 1
+        self.asked["commit"] += 1
         super().commit(changes, **more)
 
 

@@ -81,7 +81,7 @@ def test_a_wide_fan_out_costs_a_few_reads_and_writes_a_step(desk: Bench) -> None
         until(loop, lambda: ended(desk, run))
     assert set(states(desk, run).values()) == {"succeeded"}
     assert len(states(desk, run)) == WIDE
-    asked = desk.store.counts
+    asked = desk.store.asked
     assert asked["listed"] < WIDE  # what waits is not read again and again
     assert asked["run"] < 3 * WIDE
     assert asked["commit"] < 3 * WIDE
@@ -93,10 +93,10 @@ def test_a_wide_fan_out_is_stopped_at_once(desk: Bench) -> None:
     with desk.loop() as loop:
         until(loop, lambda: "running" in states(desk, run).values())
         desk.backends.store.commit([SetRun(run.id, {"stop": True})])
-        before = desk.store.counts["commit"]
+        before = desk.store.asked["commit"]
         until(loop, lambda: ended(desk, run))
     assert set(states(desk, run).values()) == {"cancelled"}
-    assert desk.store.counts["commit"] - before < 50
+    assert desk.store.asked["commit"] - before < 50
 
 
 def test_a_stop_of_an_instance_that_waits_ends_it_and_only_it(desk: Bench, clock: Clock) -> None:
