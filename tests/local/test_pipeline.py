@@ -262,3 +262,26 @@ steps:
     door.good("run", file)
     [step] = [child for child in door.show("pipe")["children"] if child["key"] == "step"]
     assert step["cached"].startswith(first["run"]["id"])
+
+
+def test_an_instance_that_waits_for_its_turn_can_be_stopped(door: Door, tmp_path: Path) -> None:
+    text = (
+        HEAD
+        + f"""
+steps:
+  a:
+    foreach: [1, 2, 3]
+    max_parallel: 1
+    command: echo ${{{{ item }}}} >> {tmp_path}/ran; test -e {tmp_path}/go || sleep 100
+"""
+    )
+    run = door.good("run", "-d", work(tmp_path / "code", text)).out.strip()
+    wait(lambda: (tmp_path / "ran").exists(), 30, lambda: str(states(door, run)))
+    door.good("stop", f"{run}-a-1", "--wait")
+    assert states(door, run)["a[0]"] == "running"
+    assert states(door, run)["a[1]"] == "cancelled"
+    (tmp_path / "go").touch()
+    door.good("stop", f"{run}-a-0", "--wait")
+    door.until(run, "failed")
+    assert (tmp_path / "ran").read_text() == "1\n3\n"
+    assert states(door, run)["a[2]"] == "succeeded"

@@ -108,3 +108,21 @@ def test_a_job_whose_mlflow_does_not_answer_says_that_it_waits(
     assert door.state(run) == "pending"
     door.good("stop", run)
     assert door.until(run, "cancelled")
+
+
+def test_steps_and_trials_that_call_mlflow_find_their_runs_open(door: Door, tmp_path: Path) -> None:
+    text = (
+        "mlstead: 1\nkind: pipeline\nname: pipe\nsteps:\n"
+        "  one: {command: python main.py}\n"
+        "  many:\n    kind: sweep\n    trial: {command: python main.py, params: {x: 0}}\n"
+        "    search: {points: [{x: 1}, {x: 2}]}\n"
+    )
+    program = "import os\nprint('run', os.environ['MLFLOW_RUN_ID'])  # for mlflow\n"
+    run = door.good("run", "-d", work(tmp_path, text, main_py=program)).out.strip()
+    details = door.until(run, "succeeded", "failed", seconds=150)
+    [many] = [child for child in details["children"] if child["key"] == "many"]
+    jobs = [child for child in details["children"] if child["key"] == "one"]
+    jobs += door.show(many["id"])["children"]
+    assert [job["state"] for job in jobs] == ["succeeded"] * 3
+    for job in jobs:
+        assert door.good("logs", job["id"]).out == f"run {job['mlflow']}\n"
