@@ -13,6 +13,8 @@ from typing import Any
 from mlstead.artifacts import folder
 from mlstead.artifacts.code import CodeStore
 from mlstead.engines.memory import MemoryEngine
+from mlstead.platform.context import Context
+from mlstead.platform.runs import Runs
 from mlstead.records.base import Query, Run
 from mlstead.records.memory import MemoryStore
 from mlstead.spec.load import parse
@@ -66,6 +68,9 @@ class Bench:
         run = submit.draft(self.backends, work, self.backends.home, "p")
         submit.record(self.backends, run)
         return run
+
+    def resume(self, run: Run) -> None:
+        Runs(self.backends, Context("memory"), "p").resume(run.id)
 
     @contextlib.contextmanager
     def loop(self) -> Iterator[Loop]:

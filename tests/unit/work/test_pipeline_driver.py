@@ -208,3 +208,41 @@ def test_equal_instances_of_one_fan_out_are_computed_once(desk: Bench, clock: Cl
         until(loop, lambda: ended(desk, run))
     first, *others = desk.children(run).values()
     assert [child.cached for child in others] == [first.id, first.id]
+
+
+def test_a_pipeline_is_taken_up_again_by_drivers_that_come_and_go(
+    desk: Bench, clock: Clock
+) -> None:
+    run = desk.submit(
+        HEAD
+        + "  a: {command: sleep 9, foreach: [1, 2, 3], max_parallel: 1}\n"
+        + "  b: {command: 'true', needs: [a]}\nfinally:\n  bye: {command: 'true'}\n"
+    )
+
+    def succeeded(key: str) -> bool:
+        return states(desk, run).get(key) == "succeeded"
+
+    def go_on(key: str) -> None:
+        """Let one more instance end, under a driver of its own."""
+        with desk.loop() as loop:
+            until(loop, lambda: states(desk, run).get(key) == "running")
+            clock.now += 10
+            until(loop, lambda: succeeded(key))
+
+    go_on("a[0]")
+    for time in (2, 3):
+        desk.backends.store.commit([SetRun(run.id, {"stop": True})])
+        with desk.loop() as loop:
+            until(loop, lambda: ended(desk, run))
+        desk.resume(run)
+        go_on(f"a[{time - 1}]")
+    with desk.loop() as loop:
+        until(loop, lambda: ended(desk, run))
+    found = desk.children(run)
+    assert {child.state for child in found.values()} == {State.SUCCEEDED}
+    tail = {key: child.id.removeprefix(f"{run.id}-") for key, child in found.items()}
+    assert tail == {"a[0]": "a-0", "a[1]": "a-1-r2", "a[2]": "a-2-r3", "b": "b-r3", "bye": "bye-r3"}
+    desk.resume(run)  # nothing is left to do
+    with desk.loop() as loop:
+        until(loop, lambda: ended(desk, run))
+    assert desk.children(run) == found
