@@ -107,30 +107,36 @@ def items_of(step: Step, scope: Scope) -> list[Any] | None:
 def instances(sofar: Sofar, name: str, step: Step, scope: Scope) -> list[Run]:
     """Write down the instances of a step, none of them started yet."""
     items = items_of(step, scope)
+    # once for all: a step that fans out wide is itself long
+    spec = as_work(step, name)
     if items is None:
-        return [_instance(sofar, name, step, scope)]
+        return [_instance(sofar, name, step, scope, spec)]
     if not items:
         row = bare(sofar.backends, sofar.pipeline, name, step, State.SUCCEEDED)
         return [dataclasses.replace(row, detail="nothing to do")]
     return [
-        _instance(sofar, f"{name}[{index}]", step, {**scope, "item": item})
+        _instance(sofar, f"{name}[{index}]", step, {**scope, "item": item}, spec)
         for index, item in enumerate(items)
     ]
 
 
 def bare(backends: Backends, pipeline: Run, key: str, step: Step, state: State) -> Run:
     """Make the run of a step that has nothing to run, such as a skipped one."""
+    return _row(backends, pipeline, key, state, as_work(step, key))
+
+
+def _row(backends: Backends, pipeline: Run, key: str, state: State, spec: Mapping[str, Any]) -> Run:
     now = backends.clock()
     return Run(
         id=child_id(pipeline.id, key, generation(pipeline)),
         project=pipeline.project,
-        kind=step.kind,
+        kind=spec["kind"],
         name=key.split("[")[0],
         engine=pipeline.engine,
         state=state,
         parent=pipeline.id,
         key=key,
-        spec=as_work(step, key.split("[")[0]),
+        spec=spec,
         created=now,
         ended=now if state.final else None,
     )
@@ -177,8 +183,8 @@ def generation(run: Run) -> int:
     return int(run.extra.get("generation", 1))
 
 
-def _instance(sofar: Sofar, key: str, step: Step, scope: Scope) -> Run:
-    row = bare(sofar.backends, sofar.pipeline, key, step, State.PENDING)
+def _instance(sofar: Sofar, key: str, step: Step, scope: Scope, spec: Mapping[str, Any]) -> Run:
+    row = _row(sofar.backends, sofar.pipeline, key, State.PENDING, spec)
     params = expand(dict(step.params), scope)
     pin = sofar.pipeline.extra["pins"][row.name]
     extra: dict[str, Any] = {"pin": pin, "item": scope.get("item")}
@@ -200,7 +206,7 @@ def _instance(sofar: Sofar, key: str, step: Step, scope: Scope) -> Run:
     if isinstance(step, SweepStep):
         extra["scope"] = {"steps": scope["steps"], "params": scope["params"]}
         return dataclasses.replace(row, extra=extra)
-    return dataclasses.replace(row, spec=resolve(step, scope, params), extra=extra)
+    return dataclasses.replace(row, spec=resolve(step, scope, params, spec), extra=extra)
 
 
 def _models(sofar: Sofar, step: ServiceStep, scope: Scope) -> dict[str, Any]:

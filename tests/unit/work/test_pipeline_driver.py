@@ -81,6 +81,7 @@ def test_a_wide_fan_out_costs_a_few_reads_and_writes_a_step(desk: Bench) -> None
         until(loop, lambda: ended(desk, run))
     assert set(states(desk, run).values()) == {"succeeded"}
     assert len(states(desk, run)) == WIDE
+    assert "foreach" not in desk.children(run)["a[0]"].spec  # each would hold the whole list
     asked = desk.store.asked
     assert asked["listed"] < WIDE  # what waits is not read again and again
     assert asked["run"] < 3 * WIDE
