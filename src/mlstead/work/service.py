@@ -190,7 +190,9 @@ class Driver:
         gpus = needs.gpu if isinstance(needs.gpu, int) else needs.gpu.count
         kinds = () if isinstance(needs.gpu, int) else tuple(needs.gpu.kind)
         environment = pin.get("environment")
-        python, env = sys.executable, dict(self._spec.env)
+        # where it was submitted from: mlstead is there, and so are the packages of the caller
+        caller = str(self.run.extra.get("caller", {}).get("interpreter") or sys.executable)
+        python, env = caller, dict(self._spec.env)
         if environment:  # mlstead is not installed there: its server is put on the path
             bundled = str(bundle.ensure(self._backends.home, server=True))
             python = "python"
