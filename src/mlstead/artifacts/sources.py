@@ -13,6 +13,7 @@ import mlstead.clients
 from mlstead import discover
 from mlstead.artifacts import _disk, _hashing
 from mlstead.errors import ConflictError, NotFoundError, UserError
+from mlstead.spec.address import shown
 
 Progress = Callable[[int, int], None]
 
@@ -48,12 +49,14 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
     if scheme in ("http", "https"):
         if not sha256:
-            raise UserError(f"{url}: a sha256 is needed", hint="ask the publisher; --sha256 …")
+            raise UserError(
+                f"{shown(url)}: a sha256 is needed", hint="ask the publisher; --sha256 …"
+            )
         web = discover.part(mlstead.clients, "http")
         web.download(url, target, sha256=sha256, limit=limit, progress=progress)
         return target
     if scheme not in ("s3", "file"):
-        raise UserError(f"{url}: cannot be fetched", hint="http, https, s3 or a path")
+        raise UserError(f"{shown(url)}: cannot be fetched", hint="http, https, s3 or a path")
     aside = _disk.beside(target)
     try:
         with _disk.plain_errors(target):
@@ -75,7 +78,7 @@ def _checked(sha256: str) -> str:
 def _from_s3(url: str, aside: Path) -> None:
     location, _, key = url.rstrip("/").rpartition("/")
     if not location.removeprefix("s3://").strip("/") or location == "s3:/":
-        raise UserError(f"{url}: names no object", hint="s3://BUCKET/KEY")
+        raise UserError(f"{shown(url)}: names no object", hint="s3://BUCKET/KEY")
     discover.part(mlstead.artifacts, "s3").fetch_object(location, key, aside)
 
 
@@ -92,13 +95,15 @@ def _compare(url: str, aside: Path, sha256: str) -> None:
     found = _hashing.sha256_of(str(aside))
     if found != sha256:
         raise UserError(
-            f"{url}: its sha256 is {found}, not {sha256}",
+            f"{shown(url)}: its sha256 is {found}, not {sha256}",
             hint="the file changed, or the number is wrong",
         )
 
 
 def suggested_name(url: str) -> str:
     """Give a file name for what an address leads to; never one with a folder in it."""
-    name = re.sub(r"[?#].*", "", url).rstrip("/").rpartition("/")[2]
+    url = shown(url)  # nothing of a password or a token, which the name would bring to light
+    name = url.partition("?")[0].partition("://")[2].rstrip("/")
+    name = name.rpartition("/")[2] if "/" in name else ""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:200]
     return safe or hashlib.sha256(url.encode()).hexdigest()[:16]

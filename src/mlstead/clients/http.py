@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from mlstead.errors import NotFoundError, UnavailableError, UserError
+from mlstead.spec.address import shown
 
 _REDIRECTS = 5
 _CHUNK = 1 << 20
@@ -58,7 +59,7 @@ def download(
             size, found = _receive(response, file.write, limit, progress)
         if sha256 and found != sha256.lower():
             raise UserError(
-                f"{_shown(url)}: its sha256 is {found}, not {sha256}",
+                f"{shown(url)}: its sha256 is {found}, not {sha256}",
                 hint="the file changed, or the number is wrong",
             )
         aside.replace(target)
@@ -82,7 +83,7 @@ def _receive(
     for chunk in response.iter_raw(_CHUNK):
         size += len(chunk)
         if limit is not None and max(size, total) > limit:
-            raise UserError(f"{_shown(str(response.url))}: larger than {limit} bytes")
+            raise UserError(f"{shown(str(response.url))}: larger than {limit} bytes")
         digest.update(chunk)
         write(chunk)
         if progress is not None:
@@ -105,11 +106,11 @@ def _open(url: str, timeout: float) -> Iterator[httpx.Response]:
                     yield response
                     return
                 if request.url.scheme == "https" and response.next_request.url.scheme != "https":
-                    raise UserError(f"{_shown(url)}: redirects from https to http")
+                    raise UserError(f"{shown(url)}: redirects from https to http")
                 request = response.next_request
             finally:
                 response.close()
-        raise UserError(f"{_shown(url)}: more than {_REDIRECTS} redirects")
+        raise UserError(f"{shown(url)}: more than {_REDIRECTS} redirects")
 
 
 def _check(url: httpx.URL) -> None:
@@ -119,7 +120,7 @@ def _check(url: httpx.URL) -> None:
         UserError: it is refused.
     """
     if url.scheme not in ("http", "https") or not url.host:
-        raise UserError(f"{_shown(str(url))}: not an http or https address")
+        raise UserError(f"{shown(str(url))}: not an http or https address")
     try:
         found = socket.getaddrinfo(url.host, url.port or 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -142,13 +143,13 @@ def _check_address(text: str, url: httpx.URL) -> None:
         address = address.ipv4_mapped
     if any(address.version == block.version and address in block for block in _METADATA):
         raise UserError(
-            f"{_shown(str(url))}: leads to {address}, which is not allowed",
+            f"{shown(str(url))}: leads to {address}, which is not allowed",
             hint="link-local addresses hold the credentials of cloud machines",
         )
 
 
 def _check_status(response: httpx.Response) -> None:
-    status, url = response.status_code, _shown(str(response.url))
+    status, url = response.status_code, shown(str(response.url))
     if status in (404, 410):
         raise NotFoundError(f"{url}: not found ({status})")
     if status == 429 or status >= 500:
@@ -163,17 +164,13 @@ def _check_status(response: httpx.Response) -> None:
 def _translated(url: str) -> Iterator[None]:
     try:
         yield
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise UserError(f"{_shown(url)}: {error}") from error
-    except httpx.HTTPError as error:
-        raise UnavailableError(f"{_shown(url)}: {error or type(error).__name__}") from error
-
-
-def _shown(url: str) -> str:
-    """Write an address without name, password and query, which may hold secrets."""
-    try:
-        parsed = httpx.URL(url)
+    except httpx.UnsupportedProtocol as error:
+        raise UserError(f"{shown(url)}: {error}") from error
     except httpx.InvalidURL:
-        return "the address"
-    host = f"{parsed.host}:{parsed.port}" if parsed.port else parsed.host
-    return f"{parsed.scheme}://{host}{parsed.path}" if parsed.host else url.partition("?")[0]
+        # not `from`: what it says quotes a part of the address, perhaps of a password
+        raise UserError(
+            f"{shown(url)}: not an address",
+            hint="write / ? # and @ in a password as %2F %3F %23 %40",
+        ) from None
+    except httpx.HTTPError as error:
+        raise UnavailableError(f"{shown(url)}: {error or type(error).__name__}") from error

@@ -21,6 +21,7 @@ from mlstead.records.base import (
     SetAlias,
     Version,
 )
+from mlstead.spec.address import shown
 from mlstead.spec.names import check_alias, check_versioned
 from mlstead.work.base import Backends
 from mlstead.work.pins import keep_path
@@ -81,7 +82,7 @@ class Versions:
                 manifest.size,
                 manifest.files,
                 created=self._backends.clock(),
-                source=source,
+                source=shown(source),
             )
             try:
                 self._backends.store.commit([AddVersion(version)])

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from mlstead.spec.address import shown
 from mlstead.spec.base import SIZE_PATTERN
 from mlstead.spec.job import Data, Gpu, JobBody, Output, Python, Workers
 from mlstead.spec.problems import Path, Problem
@@ -55,7 +56,10 @@ def data_problems(data: Data) -> Iterator[Problem]:
         yield Problem((), f"needs exactly one of version, step, path, url; found {found}")
     if data.version and "${{" not in data.version and not VERSION.fullmatch(data.version):
         hint = "write name@3, or name@production"
-        yield Problem(("version",), f"{data.version!r} does not say which version", hint)
+        if "://" in data.version:
+            hint = "write {url: …, sha256: …} for an address"
+        message = f"{shown(data.version)!r} does not say which version"
+        yield Problem(("version",), message, hint)
     yield from _step_data_problems(data)
     yield from _url_problems(data)
 

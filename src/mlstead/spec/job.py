@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, Tag
+from pydantic import BeforeValidator, Field, PlainSerializer, Tag
 
+from mlstead.spec.address import shown
 from mlstead.spec.base import (
     Bytes,
     Count,
@@ -70,6 +71,10 @@ def _code(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
+Url = Annotated[str, PlainSerializer(shown, return_type=str, when_used="json")]
+"""An address; JSON, and so every record, has it without password and values of its query."""
+
+
 class Data(Model):
     """Where one input comes from: exactly one of version, step, path, url."""
 
@@ -77,7 +82,7 @@ class Data(Model):
     step: str = Field(default="", description="The step whose output this is.")
     output: str = Field(default="", description="Which output of that step.")
     path: str = Field(default="", description="A file or folder, relative to the work file.")
-    url: str = Field(default="", description="An http or https address; needs sha256.")
+    url: Url = Field(default="", description="An http or https address; needs sha256.")
     sha256: str = Field(default="", description="The SHA-256 the fetched file must have.")
     mode: Literal["copy", "link", "mount"] = Field(
         default="link", description="How the program sees it; link and mount are read-only."

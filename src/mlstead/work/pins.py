@@ -19,6 +19,7 @@ from mlstead.artifacts.base import Manifest, Progress
 from mlstead.clients import uv
 from mlstead.engines.base import Environment
 from mlstead.errors import NotFoundError, UserError
+from mlstead.spec.address import secretive, shown
 from mlstead.spec.expressions import expand, references
 from mlstead.spec.work import Code, Data, JobBody, Message, Python, ServiceBody
 from mlstead.work.base import Backends
@@ -59,6 +60,8 @@ def pin_body(
     }
     if isinstance(body, JobBody):
         pin["tracked"] = _uses_mlflow(backends, body, tree, environment)
+        for slot, data in body.data.items():
+            check_address(slot, data, scope)
         pin["data"] = {
             slot: _pin_slot(backends, slot, expanded(data, scope), folder, project)
             for slot, data in body.data.items()
@@ -87,6 +90,24 @@ def expanded(data: Data, scope: Mapping[str, Any]) -> Data:
             for field in ("version", "path", "url", "sha256")
         }
     )
+
+
+def check_address(slot: str, data: Data, scope: Mapping[str, Any]) -> None:
+    """Refuse an address whose secret part would have to be kept in the records.
+
+    The recorded spec has addresses without passwords and values of the query. That does no harm
+    where they are fetched now; what is fetched later needs them, and params are recorded whole.
+
+    Raises:
+        UserError: such a part is there.
+    """
+    hint = "keep it once: mlstead data add NAME ADDRESS --sha256 …; then write NAME@1 here"
+    if not _known(data):
+        if shown(data.url) != data.url:
+            why = "is fetched later, and its password or query would stay in the records"
+            raise UserError(f"data.{slot}.url: {why}", hint=hint)
+    elif secretive(expanded(data, scope).url) and not secretive(data.url):
+        raise UserError(f"data.{slot}.url: a param has a secret, and is recorded", hint=hint)
 
 
 def snapshot(backends: Backends, code: Code | None, folder: Path) -> str:
@@ -160,7 +181,7 @@ def pin_data(backends: Backends, data: Data, folder: Path, project: str) -> Pin:
         target = Path(aside) / sources.suggested_name(data.url)
         sources.fetch(data.url, data.sha256, target)
         manifest = backends.artifacts.add(target)
-    return {"digest": manifest.digest, "ref": data.url, "kind": "url", "mode": data.mode}
+    return {"digest": manifest.digest, "ref": shown(data.url), "kind": "url", "mode": data.mode}
 
 
 def keep_path(backends: Backends, path: Path, progress: Progress | None = None) -> Manifest:

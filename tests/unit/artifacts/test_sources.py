@@ -161,6 +161,11 @@ def test_names_and_passwords_are_never_shown(server: str, tmp_path: Path) -> Non
     secret = server.replace("http://", "http://user:canary1@")
     error = refused(f"{secret}/status/403?token=canary2", SHA256, tmp_path)
     assert "canary" not in str(error)
+    assert "canary" not in str(refused(f"{secret}/f?token=canary2", "", tmp_path))
+    for part in ("/", "#", "?"):
+        error = refused(f"http://user:a{part}canary@127.0.0.1/f", SHA256, tmp_path)
+        assert "canary" not in str(error)
+        assert error.__suppress_context__ or "canary" not in str(error.__context__)
 
 
 def test_a_path_is_copied_and_checked(tmp_path: Path) -> None:
@@ -182,7 +187,9 @@ def test_a_path_is_copied_and_checked(tmp_path: Path) -> None:
     [
         ("https://h/a/train.csv.gz?sig=1#x", "train.csv.gz"), ("https://h/a/..", "0" * 16),
         ("https://h/%2e%2e%2fx", "_2e_2e_2fx"), ("s3://b/.env", "env"),
+        ("http://bob:pw@host", "0" * 16),
     ],
 )  # fmt: skip
 def test_suggested_names_hold_no_folder(url: str, name: str) -> None:
+    assert "pw" not in suggested_name(url)
     assert suggested_name(url) == name or (set(name) == {"0"} and len(suggested_name(url)) == 16)
