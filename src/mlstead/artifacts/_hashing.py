@@ -97,6 +97,34 @@ def copy(source: str, target: str, told: Told | None = None) -> Hashes:
         return _stream(reader.fileno(), writer.fileno(), told or _nobody)
 
 
+def same(path: str, wanted: bytes | str) -> bool:
+    """Say whether a file has these bytes, or those of the file of that name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with open(path, "rb", buffering=0) as found:  # noqa: PTH123 many thousand times
+            if isinstance(wanted, bytes):
+                return _read_all(found.fileno(), len(wanted)) == wanted
+            with open(wanted, "rb", buffering=0) as other:  # noqa: PTH123
+                return _equal(found.fileno(), other.fileno())
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False  # what the disk cannot read any more is damaged
+
+
+def _equal(one: int, two: int) -> bool:
+    if os.fstat(one).st_size != os.fstat(two).st_size:
+        return False
+    left, right = bytearray(_CHUNK), bytearray(_CHUNK)
+    while count := os.readv(one, [left]):
+        if os.readv(two, [right]) != count or left != right:
+            return False
+    return True
+
+
 def clone(reader: int, writer: int) -> bool:
     """Let two files share their bytes until one is changed, where the disk can do that."""
     try:

@@ -94,9 +94,9 @@ def _bring(entry: Entry, blob: Blob, place: str, link: bool) -> None:
             mode = 0o755 if entry.executable else 0o644
             os.chmod(place, mode & ~0o222 if link else mode)  # noqa: PTH101
     except FileNotFoundError as error:
-        raise damaged(entry.path, "missing") from error
+        raise damaged(entry.path, gone=True) from error
     if sha256 != entry.sha256:
-        raise damaged(entry.path, "corrupt")
+        raise damaged(entry.path)
 
 
 def _link(source: Path, place: str) -> bool:
@@ -109,10 +109,11 @@ def _link(source: Path, place: str) -> bool:
     return True
 
 
-def damaged(path: str, how: str) -> UserError:
-    """Say that an object of the store is gone or has other bytes."""
+def damaged(path: str, *, gone: bool = False) -> UserError:
+    """Say that an object of the store has other bytes, or is gone (``verify`` sets it aside)."""
     return UserError(
-        f"{path}: {how} in the store", hint="mlstead data verify; then add the data once more"
+        f"{path}: damaged in the store: its bytes are {'gone' if gone else 'others'}",
+        hint="mlstead data verify names all that is; add the same bytes once more to heal it",
     )
 
 

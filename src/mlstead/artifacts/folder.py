@@ -178,20 +178,21 @@ class _Intake:
         aside = f"{self.folder}/{uuid.uuid4().hex}"
         if found.size > _hashing.SMALL:
             hashes = _hashing.copy(found.real, aside, told)
-            self._place(hashes, aside)
+            if not self._reuse(hashes.md5, aside):
+                self._rename(hashes.md5, aside)
             return hashes
         with open(found.real, "rb", buffering=0) as file:  # noqa: PTH123
             content = file.read(found.size + 1)
         hashes = _hashing.of_bytes(content)
         told(hashes.size)
-        if not self._reuse(hashes.md5, hashes.size):
+        if not self._reuse(hashes.md5, content):
             self._write(aside, content)
-            self._place(hashes, aside)
+            self._rename(hashes.md5, aside)
         return hashes
 
     def keep_bytes(self, content: bytes, address: str) -> None:
         """Store a folder listing."""
-        if not self._reuse(address, len(content)):
+        if not self._reuse(address, content):
             aside = f"{self.folder}/{address}"
             self._write(aside, content)
             self._rename(address, aside)
@@ -202,16 +203,16 @@ class _Intake:
             while view:
                 view = view[file.write(view) :]
 
-    def _place(self, hashes: Hashes, aside: str) -> None:
-        if not self._reuse(hashes.md5, hashes.size):
-            self._rename(hashes.md5, aside)
+    def _reuse(self, address: str, wanted: bytes | str) -> bool:
+        """Take an object that is there if it has the wanted bytes (or those of the file so named).
 
-    def _reuse(self, address: str, size: int) -> bool:
-        """Touch an object that is there, so that a collection spares it."""
-        path = self.store._blob_path(address)
+        It is touched, so that a collection spares it. A damaged one (torn by a power cut, written
+        to by root, lost by the disk) gives its place to the new one.
+        """
+        path = f"{self.store.blobs}/{address[:2]}/{address[2:]}"
         try:
-            if path.stat().st_size != size:
-                return False  # torn by a power cut: the new one takes its place
+            if not _hashing.same(path, wanted):
+                return False
             os.utime(path)
         except FileNotFoundError:
             return False

@@ -86,11 +86,11 @@ class S3Store(ArtifactStore):
         try:
             self.bucket.download(object_key(entry.md5), aside)
             if _hashing.sha256_of(str(aside)) != entry.sha256:
-                raise _trees.damaged(entry.path, "corrupt")
+                raise _trees.damaged(entry.path)
             aside.chmod(0o444)
             aside.replace(place)
         except NotFoundError as error:
-            raise _trees.damaged(entry.path, "missing") from error
+            raise _trees.damaged(entry.path, gone=True) from error
         finally:
             aside.unlink(missing_ok=True)
         return place

@@ -102,6 +102,40 @@ def test_a_torn_object_is_replaced_when_added_again(store: FolderStore, source: 
     assert store.verify(digest) == ()
 
 
+@pytest.mark.parametrize("name", ["a", "large", "the listing"])
+def test_an_object_damaged_at_the_same_size_is_not_trusted(
+    store: FolderStore, source: Path, name: str
+) -> None:
+    manifest = store.add(source)
+    place = blob(store, source / name) if name != "the listing" else None
+    place = place or store.blobs / manifest.address[:2] / manifest.address[2:]
+    content = place.read_bytes()
+    place.chmod(0o644)
+    place.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert store.add(source) == manifest
+    assert place.read_bytes() == content
+    assert store.verify(manifest.digest) == ()
+
+
+def test_unchanged_objects_are_not_written_again(store: FolderStore, source: Path) -> None:
+    store.add(source)
+    before = {path: path.stat().st_ino for path in files(store.blobs)}
+    store.add(source)
+    assert {path: path.stat().st_ino for path in files(store.blobs)} == before
+
+
+def test_damaged_bytes_are_called_so(store: FolderStore, source: Path, tmp_path: Path) -> None:
+    digest = store.add(source).digest
+    place = blob(store, source / "a")
+    place.chmod(0o644)
+    place.write_text("b")
+    for _ in range(2):
+        with pytest.raises(UserError, match="a: damaged in the store") as caught:
+            store.checkout(digest, tmp_path / "back")
+        assert "data verify" in caught.value.hint
+        assert store.verify(digest) == ("a",)  # which takes it out of the way
+
+
 def test_a_file_that_grows_while_it_is_read_is_refused(
     store: FolderStore, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
