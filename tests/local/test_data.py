@@ -107,6 +107,22 @@ def test_equal_bytes_are_kept_once(door: Door, tmp_path: Path) -> None:
     assert len(blobs(door)) == count
 
 
+def test_the_place_to_copy_to_is_an_argument_or_an_option(door: Door, tmp_path: Path) -> None:
+    add(door, "raw", folder(tmp_path / "raw", a_csv="1\n"))
+    door.good("data", "get", "raw", "--to", tmp_path / "one")
+    door.good("data", "get", "raw", tmp_path / "two")
+    assert (tmp_path / "one" / "sub" / "a.csv").read_text() == "1\n"
+    assert (tmp_path / "two" / "sub" / "a.csv").read_text() == "1\n"
+    text = JOB + "command: echo 5 > $MLSTEAD_OUTPUTS/five\ncode: null\n"
+    door.good("run", work(tmp_path, text))
+    for number, words in enumerate((["--to"], ["files"], ["files", "--to"], [])):
+        place = tmp_path / f"back{number}"
+        door.good("get", "job", *words, place)
+        assert (place / "files" / "five").read_text() == "5\n"
+    said = refusal(door("get", "job", "files", tmp_path / "x", "--to", tmp_path / "y"))
+    assert "give the place once" in said
+
+
 def test_get_never_overwrites(door: Door, tmp_path: Path) -> None:
     add(door, "raw", folder(tmp_path / "raw", a_csv="1\n"))
     mine = folder(tmp_path / "mine", a_csv="mine\n")

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-from mlstead.cli._options import Json, On, Project
+from mlstead.cli._group import Group
+from mlstead.cli._options import Json, On, Project, one_place
 from mlstead.cli._print import age, as_json, console, size, table
 from mlstead.errors import UserError
 from mlstead.platform import Platform
@@ -24,7 +25,7 @@ FILES = 40
 
 def verbs(kind: Kind) -> typer.Typer:
     """Make the group of a kind, with the verbs both kinds have."""
-    app = typer.Typer(no_args_is_help=True)
+    app = typer.Typer(cls=Group, no_args_is_help=True)
 
     def door(on: str, project: str) -> Versions:
         platform = Platform(on=on, project=project)
@@ -89,13 +90,19 @@ def _get(app: typer.Typer, door: Door) -> None:
     @app.command()
     def get(
         ref: Ref,
-        to: Annotated[Path, typer.Argument(help="The new file or folder.")],
+        place: Annotated[
+            str, typer.Argument(metavar="to", help="The new file or folder; the same as --to.")
+        ] = "",
+        to: Annotated[
+            str, typer.Option("--to", help="The new file or folder (default: the name).")
+        ] = "",
         on: On = "",
         project: Project = "",
         json: Json = False,
     ) -> None:
         """Copy a version to a new file or folder."""
-        version = door(on, project).get(ref, to)
+        to = one_place(place, to) or ref.partition("@")[0]
+        version = door(on, project).get(ref, Path(to).expanduser())
         if json:
             as_json(version)
         else:

@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
+from mlstead.cli._group import Group
 from mlstead.cli._options import Json
 from mlstead.cli._print import as_json as print_json
 from mlstead.cli._print import table
 from mlstead.platform import context as contexts
 from mlstead.platform.context import Context
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=Group, no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The context's name.")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlstead.cli._options import Json, On, Project
+from mlstead.cli._options import Json, On, Project, one_place
 from mlstead.cli._print import as_json as print_json
 from mlstead.platform import Platform
 
@@ -16,19 +16,25 @@ app = typer.Typer()
 def get(
     run: Annotated[str, typer.Argument(help="A run's id or name.")],
     output: Annotated[str, typer.Argument(help="One output; all if left out.")] = "",
+    place: Annotated[
+        str, typer.Argument(metavar="to", help="The folder to copy to; the same as --to.")
+    ] = "",
     to: Annotated[
-        Path | None, typer.Option("--to", help="The folder to copy to (default: the run's id).")
-    ] = None,
+        str, typer.Option("--to", help="The folder to copy to (default: the run's id).")
+    ] = "",
     on: On = "",
     project: Project = "",
     as_json: Json = False,
 ) -> None:
     """Copy a run's outputs into a folder; what is there already is never overwritten."""
+    if output.startswith((".", "/", "~")) and not place:
+        output, place = "", output  # no output is called so
+    to = one_place(place, to)
     platform = Platform(on=on, project=project)
     found = platform.runs.find(run)
-    places = platform.runs.get(found.id, output, to or Path(found.id))
+    places = platform.runs.get(found.id, output, Path(to or found.id).expanduser())
     if as_json:
         print_json([str(place) for place in places])
         return
-    for place in places:
-        print(place)
+    for one in places:
+        print(one)

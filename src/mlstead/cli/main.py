@@ -4,19 +4,21 @@ import importlib
 import os
 import sys
 import traceback
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-import typer.core
 import typer.main
+from typer.exceptions import TyperException
 
+from mlstead.cli._group import Group
 from mlstead.cli._verbs import HIDDEN, VERBS
-from mlstead.errors import PlatformError
+from mlstead.errors import PlatformError, UserError
 
 BUG = 4
+NO_VERB = 2
 
 
-class Verbs(typer.core.TyperGroup):
+class Verbs(Group):
     """A group whose commands are loaded when they are called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -46,8 +48,21 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mlstead {importlib.import_module('importlib.metadata').version('mlstead')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", callback=_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
     """From a work file to a served model, on hardware you own."""
 
 
@@ -58,15 +73,20 @@ def _tame(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; give the exit code of PRODUCT.md §5."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        typer.main.get_command(app)(args=argv, prog_name="mlstead")
+        command = typer.main.get_command(app)
+        code = command(args=argv, prog_name="mlstead", standalone_mode=False)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(bool(error.code))
+    except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return NO_VERB  # making the error has printed the help
+        return _tell(importlib.import_module("mlstead.cli._usage").told(error, argv))
     except PlatformError as error:
-        print(f"error: {_tame(str(error))}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {_tame(error.hint)}", file=sys.stderr)
-        return error.exit_code
+        return _tell(error)
+    except typer.Abort:
+        return _tell(UserError("nothing was given"))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -77,4 +97,11 @@ def main(argv: list[str] | None = None) -> int:
         traceback.print_exc()
         print("error: this is a bug of mlstead; please report what stands above", file=sys.stderr)
         return BUG
-    return 0
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: PlatformError) -> int:
+    print(f"error: {_tame(str(error))}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {_tame(error.hint)}", file=sys.stderr)
+    return error.exit_code

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from mlstead.cli._group import Group
 from mlstead.cli._options import Json
 from mlstead.cli._print import as_json as print_json
 from mlstead.errors import UserError
 from mlstead.platform import Platform
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=Group, no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The secret's name.")]
 
 
