@@ -1,6 +1,7 @@
 """What people get wrong, through the front door: one line with its place, a hint, an exit code."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -60,6 +61,16 @@ WRONG_FILES = {
     "control-character": (JOB + "command: ls\nname2: \x01\n", "6:8", "", ""),
     "kind": (HEAD.replace("job\n", "jab\n", 1) + "command: ls\n", "2:7", "must be one of", "job"),
     "version": (HEAD.replace("1", "2", 1) + "command: ls\n", "1:10", "version 2", ""),
+    "version-text": (
+        HEAD.replace("1", "'1'", 1) + "command: ls\n", "1:10", "a whole number", "mlstead: 1",
+    ),
+    "method-bayes": (
+        SWEEP + "search: {method: bayes, space: {x: {choice: [1]}}}\n", "7:18", "one of", "tpe?",
+    ),
+    "method-hyperband": (
+        SWEEP + "search: {method: hyperband, space: {x: {choice: [1]}}}\n",
+        "7:18", "one of", "prune: hyperband",
+    ),
     "name": (HEAD.replace("name: job", "name: Job!") + "command: ls\n", "3:7", "", "a-z"),
     "cycle": (
         PIPELINE + "steps:\n  a: {command: ls, needs: [b]}\n  b: {command: ls, needs: [a]}\n",
@@ -128,6 +139,27 @@ def test_a_wrong_file_is_told_with_its_place(
     assert said.startswith(f"error: {file}:{place}"), said
     assert words in said
     assert hint in said
+
+
+@pytest.mark.parametrize(
+    ("field", "place"),
+    [
+        ("resources: {cpu: 1, memory: 9000Gi}", "6:29"),
+        ("python: {lock: nothing.txt}", "6:9"),
+        ("secrets: {A: nothing}", "6:14"),
+        ("image: debian", "6:8"),
+        ("code: nowhere", "6:7"),
+        ("data: {x: nothing@1}", "6:11"),
+        ("priority: soon", "6:11"),
+    ],
+)
+def test_what_is_refused_at_submission_has_its_place_too(
+    door: Door, tmp_path: Path, field: str, place: str
+) -> None:
+    head = JOB if not field.startswith("resources") else HEAD + "code: null\n"
+    file = work(tmp_path, head + f"command: ls\n{field}\n")
+    said = refused(door, file)
+    assert said.startswith(f"error: {file}:{place}: {field.partition(':')[0]}"), said
 
 
 def test_every_mistake_is_listed_at_once_in_the_order_of_the_file(
@@ -249,8 +281,10 @@ def test_what_a_job_names_and_is_not_there_or_not_legal_is_told_at_submit(
 def test_what_a_later_step_lacks_is_told_before_the_first_one_starts(
     door: Door, tmp_path: Path, body: str, words: str
 ) -> None:
-    said = refused(door, work(tmp_path, PIPELINE + body + "\n"))
-    assert said.startswith("error: steps.b."), said
+    file = work(tmp_path, PIPELINE + body + "\n")
+    said = refused(door, file)
+    assert said.startswith(f"error: {file}:"), said
+    assert re.search(r" steps\.b(: |\.[a-z.]+: )", said), said
     assert words in said
 
 
@@ -311,8 +345,9 @@ def test_fields_that_this_engine_cannot_do_yet_are_refused_by_name(
 
 
 def test_an_image_alone_is_refused_with_what_to_do(door: Door, tmp_path: Path) -> None:
-    said = refused(door, work(tmp_path, JOB + "command: ls\nimage: registry/name:1\n"))
-    assert said.startswith("error: image: not supported by engine local")
+    file = work(tmp_path, JOB + "command: ls\nimage: registry/name:1\n")
+    said = refused(door, file)
+    assert said.startswith(f"error: {file}:6:8: image: not supported by engine local")
     assert "python:" in said
     assert "--on" in said
 

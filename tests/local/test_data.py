@@ -361,6 +361,23 @@ def test_an_alias_moves_and_a_number_never_does(door: Door, tmp_path: Path) -> N
     assert versions(door, "model") == ["net@1", "net@2"]
 
 
+def test_an_alias_can_be_taken_away_so_that_a_sole_version_can_go(
+    door: Door, tmp_path: Path
+) -> None:
+    (tmp_path / "net").write_text("one")
+    add(door, "net", tmp_path / "net", kind="model")
+    door.good("model", "alias", "net@1", "production")
+    said = refusal(door("model", "remove", "net@1"))
+    assert "mlstead model alias net --drop production" in said
+    assert "it has: production" in refusal(door("model", "alias", "net", "--drop", "prod"))
+    assert "no longer production" in door.good("model", "alias", "net", "--drop", "production").out
+    refusal(door("model", "alias", "net@1", "--drop", "production"))
+    refusal(door("model", "alias", "other", "--drop", "production"))
+    refusal(door("model", "alias", "net"))
+    refusal(door("model", "show", "net@production"))
+    door.good("model", "remove", "net@1")
+
+
 def test_an_alias_is_resolved_at_submission_and_recorded(door: Door, tmp_path: Path) -> None:
     for content in ("one", "two"):
         (tmp_path / "raw").write_text(content)

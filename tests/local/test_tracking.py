@@ -72,6 +72,8 @@ def test_metrics_params_and_models_are_in_mlflow_in_the_end(door: Door, tmp_path
     [model] = found["models"]
     assert (model["name"], model["run"], model["aliases"]) == ("net", run["id"], ["production"])
     assert model["tags"]["mlstead.code"] == ours["code"]
+    door.good("model", "alias", "net", "--drop", "production")
+    wait(lambda: mlflow(door)["models"][0]["aliases"] == [], 180, lambda: str(mlflow(door)))
 
 
 def test_a_script_that_calls_mlflow_itself_finds_its_run_open(door: Door, tmp_path: Path) -> None:

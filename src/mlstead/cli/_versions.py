@@ -136,15 +136,23 @@ def _alias(app: typer.Typer, door: Door) -> None:
     @app.command()
     def alias(
         ref: Ref,
-        name: Annotated[str, typer.Argument(help="The alias, such as production.")],
+        name: Annotated[str, typer.Argument(help="The alias, such as production.")] = "",
+        drop: Annotated[
+            str, typer.Option("--drop", metavar="ALIAS", help="Take this alias away instead.")
+        ] = "",
         on: On = "",
         project: Project = "",
         json: Json = False,
     ) -> None:
-        """Let an alias point at a version."""
-        version = door(on, project).alias(ref, name)
+        """Let an alias point at a version, or take it away."""
+        if bool(name) == bool(drop):
+            raise UserError("one alias, please", hint="alias REF ALIAS, or alias REF --drop ALIAS")
+        versions = door(on, project)
+        version = versions.drop_alias(ref, drop) if drop else versions.alias(ref, name)
         if json:
             as_json(version)
+        elif drop:
+            print(f"{version.name}@{version.number} is no longer {drop}")
         else:
             print(f"{version.name}@{name} is {version.name}@{version.number}")
 

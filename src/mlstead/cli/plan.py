@@ -13,6 +13,7 @@ from mlstead.records.base import Run
 from mlstead.spec.expressions import as_text
 from mlstead.spec.graph import needs_of
 from mlstead.spec.load import load
+from mlstead.spec.located import located
 from mlstead.spec.record import from_record
 from mlstead.spec.work import Pipeline, ServiceStep, Step, SweepStep
 
@@ -29,7 +30,9 @@ def plan(
 ) -> None:
     """Check a work file, pin what it names, and say what would be sent where; send nothing."""
     platform = Platform(on=on, project=project)
-    run = platform.runs.plan(load(file, overrides=param or ()))
+    loaded = load(file, overrides=param or ())
+    with located(loaded):
+        run = platform.runs.plan(loaded)
     if as_json:
         print_json(
             {

@@ -18,6 +18,7 @@ from mlstead.errors import RunFailedError, UserError
 from mlstead.platform import Platform
 from mlstead.records.base import Run, State
 from mlstead.spec.load import load
+from mlstead.spec.located import located
 
 app = typer.Typer()
 
@@ -52,9 +53,9 @@ def run(
     elif file is None:
         raise UserError("which work file?", hint="mlstead run FILE")
     else:
-        made = platform.runs.submit(
-            load(file, overrides=param or ()), token=token, attended=not detach, wait=wait
-        )
+        loaded = load(file, overrides=param or ())
+        with located(loaded):
+            made = platform.runs.submit(loaded, token=token, attended=not detach, wait=wait)
     if detach:
         _tell(made, as_json)
         return

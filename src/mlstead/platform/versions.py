@@ -8,7 +8,7 @@ from typing import Literal
 
 from mlstead import artifacts, discover
 from mlstead.artifacts.base import Collected, Manifest, Progress
-from mlstead.errors import ConflictError, UserError
+from mlstead.errors import ConflictError, NotFoundError, UserError
 from mlstead.platform import driver
 from mlstead.platform.context import Context
 from mlstead.records.base import (
@@ -163,6 +163,27 @@ class Versions:
         self._export()
         return self.find(f"{version.name}@{version.number}")
 
+    def drop_alias(self, text: str, alias: str) -> Version:
+        """Take an alias away; give the version it pointed at.
+
+        Raises:
+            NotFoundError: the name has no such alias.
+            UserError: the text names a version that the alias does not point at.
+        """
+        name, _, at = text.partition("@")
+        self.find(name)  # NotFoundError if there is none at all
+        having = [one for one in self.list(name) if alias in one.aliases]
+        if not having:
+            aliases = sorted({known for one in self.list(name) for known in one.aliases})
+            raise NotFoundError(
+                f"{name} has no alias {alias!r}", hint=f"it has: {', '.join(aliases) or 'none'}"
+            )
+        if at and self.find(text).number != having[0].number:
+            raise UserError(f"{text} is not {alias}", hint=f"{name}@{having[0].number} is")
+        self._backends.store.commit([SetAlias(self._project, self._kind, name, alias, 0)])
+        self._export()
+        return self.find(f"{name}@{having[0].number}")
+
     def remove(self, text: str) -> Version:
         """Forget a version; its bytes go with the next ``gc`` if nothing else needs them.
 
@@ -176,7 +197,8 @@ class Versions:
         if version.aliases:
             raise ConflictError(
                 f"{version.name}@{version.number} is {', '.join(version.aliases)}",
-                hint="move the alias first",
+                hint=f"mlstead {self._kind} alias {version.name} --drop {version.aliases[0]}, "
+                f"or move it: mlstead {self._kind} alias {version.name}@N {version.aliases[0]}",
             )
         changes: list[Change] = [
             DropVersion(self._project, self._kind, version.name, version.number)

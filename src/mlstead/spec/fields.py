@@ -11,6 +11,16 @@ from pydantic_core import ErrorDetails
 from mlstead.spec.base import PATTERN_WORDS
 from mlstead.spec.problems import Path, Problem, close, nearest
 
+_PRUNERS = {"hyperband": "hyperband", "bohb": "hyperband", "asha": "asha", "median": "median"}
+_OTHER_WORDS = {
+    "bayes": "tpe", "bayesian": "tpe", "bo": "tpe", "optuna": "tpe", "hyperopt": "tpe",
+    "cma": "cmaes", "cma-es": "cmaes", "evolution": "cmaes", "gridsearch": "grid",
+    "grid-search": "grid", "randomsearch": "random", "random-search": "random",
+    "pytorch": "torch", "ddp": "torch", "torchrun": "torch", "tf": "tensorflow",
+    "keras": "tensorflow",
+    "minimize": "min", "minimise": "min", "maximize": "max", "maximise": "max",
+    "successivehalving": "asha", "successive-halving": "asha",
+}  # fmt: skip
 _KINDS = {"<job>": "JobStep", "<sweep>": "SweepStep", "<service>": "ServiceStep"}
 _MUST = {
     "string_type": "must be a text",
@@ -58,7 +68,7 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
     value = detail["input"]
     if detail["type"] == "shape" and isinstance(value, Mapping) and "kind" in value:
         kinds = [kind.strip("<>") for kind in _KINDS]
-        message = f"must be one of {', '.join(kinds)}; found {_found(value['kind'])}"
+        message = f"must be one of {', '.join(kinds)}; found {found_words(value['kind'])}"
         return Problem((*path, "kind"), message, close(str(value["kind"]), kinds))
     message, hint = _words(detail)
     return Problem(path, message, hint, at_key=at_key)
@@ -128,7 +138,8 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [hint for hint in _spread([annotation]) if get_origin(hint) is None]
 
 
-def _found(value: object) -> str:
+def found_words(value: object) -> str:
+    """Say in words what was written where something else is wanted."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -150,7 +161,7 @@ def _words(detail: ErrorDetails) -> tuple[str, str]:
         key, words = _BOUNDS[kind]
         return f"{words} {context[key]}; found {detail['input']}", ""
     if kind in _MUST:
-        return f"{_MUST[kind]}; found {_found(detail['input'])}", _type_hint(detail)
+        return f"{_MUST[kind]}; found {found_words(detail['input'])}", _type_hint(detail)
     return detail["msg"][:1].lower() + detail["msg"][1:], ""
 
 
@@ -166,8 +177,17 @@ def _type_hint(detail: ErrorDetails) -> str:
 def _literal(detail: ErrorDetails) -> tuple[str, str]:
     expected = detail.get("ctx", {})["expected"].replace("'", "").replace(" or ", ", ")
     value = detail["input"]
-    hint = close(value, expected.split(", ")) if isinstance(value, str) else ""
-    return f"must be one of {expected}; found {_found(value)}", hint
+    hint = _meant(value, expected.split(", ")) if isinstance(value, str) else ""
+    return f"must be one of {expected}; found {found_words(value)}", hint
+
+
+def _meant(value: str, known: list[str]) -> str:
+    """Give a hint for a word: by what other tools call it, else by its letters."""
+    word = value.lower()
+    if "tpe" in known and word in _PRUNERS:
+        return f"that is a way to stop trials early: prune: {_PRUNERS[word]}"
+    other = _OTHER_WORDS.get(word, "")
+    return f"did you mean {other}?" if other in known else close(word, known)
 
 
 def _pattern(detail: ErrorDetails) -> tuple[str, str]:
@@ -178,7 +198,7 @@ def _pattern(detail: ErrorDetails) -> tuple[str, str]:
 _TELL: dict[str, Callable[[ErrorDetails], tuple[str, str]]] = {
     "missing": lambda detail: ("is required", ""),
     "value_error": lambda detail: (str(detail.get("ctx", {})["error"]), ""),
-    "shape": lambda detail: (f"{detail['msg']}; found {_found(detail['input'])}", ""),
+    "shape": lambda detail: (f"{detail['msg']}; found {found_words(detail['input'])}", ""),
     "literal_error": _literal,
     "string_pattern_mismatch": _pattern,
     "too_short": lambda detail: ("must not be empty", ""),

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from mlstead.errors import NotFoundError, SpecError
 from mlstead.spec.check import problems as find_problems
 from mlstead.spec.compose import MOST_BYTES, compose
-from mlstead.spec.fields import problems_of
+from mlstead.spec.fields import found_words, problems_of
 from mlstead.spec.loaded import Loaded
 from mlstead.spec.nodes import (
     Leaf,
@@ -37,8 +37,8 @@ def load(path: Path, *, overrides: Overrides = ()) -> Loaded:
         SpecError: the file is not a work file that can be run; one line for each problem.
     """
     source = read_source(path)
-    work = _work(compose(source), overrides, _Files(path.parent).read)
-    return Loaded(work, path.resolve().parent, source.text)
+    work, tree = _work(compose(source), overrides, _Files(path.parent).read)
+    return Loaded(work, path.resolve().parent, source.text, tree)
 
 
 def parse(text: str, *, origin: str = "<string>", overrides: Overrides = ()) -> Work:
@@ -47,7 +47,8 @@ def parse(text: str, *, origin: str = "<string>", overrides: Overrides = ()) -> 
     Raises:
         SpecError: the text is not a work that can be run; one line for each problem.
     """
-    return _work(compose(Source(origin, text)), overrides, None)
+    work, _ = _work(compose(Source(origin, text)), overrides, None)
+    return work
 
 
 def read_source(path: Path) -> Source:
@@ -102,7 +103,11 @@ def _header_problems(root: Node) -> list[Problem]:
         found.append(Problem(("mlstead",), "is required", hint))
     elif not isinstance(version, Leaf) or version.value is True or version.value != VERSION:
         message = f"version {plain(version)} is not known; this mlstead reads version {VERSION}"
-        found.append(Problem(("mlstead",), message))
+        hint = ""
+        if isinstance(version, Leaf) and isinstance(version.value, str | bool | float):
+            message = f"must be a whole number; found {found_words(version.value)}"
+            hint = f"write mlstead: {VERSION}"
+        found.append(Problem(("mlstead",), message, hint))
     if kind is None:
         found.append(Problem(("kind",), "is required: " + ", ".join(KINDS)))
     elif not isinstance(kind, Leaf) or kind.value not in KINDS:
@@ -113,7 +118,7 @@ def _header_problems(root: Node) -> list[Problem]:
     return found
 
 
-def _work(root: Node, overrides: Overrides, read: Read | None) -> Work:
+def _work(root: Node, overrides: Overrides, read: Read | None) -> tuple[Work, Map]:
     wrong = _header_problems(root)
     if wrong or not isinstance(root, Map):
         raise explain(root, wrong)
@@ -133,4 +138,4 @@ def _work(root: Node, overrides: Overrides, read: Read | None) -> Work:
     wrong += find_problems(work)  # type: ignore[arg-type]
     if wrong:
         raise explain(root, wrong)
-    return work  # type: ignore[return-value]
+    return work, root  # type: ignore[return-value]

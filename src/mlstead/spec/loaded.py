@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the models take 20 ms to load, and listing runs needs none of them
+    from mlstead.spec.nodes import Map
     from mlstead.spec.work import Work
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A work, the folder its relative paths start from, and its text."""
+    """A work, the folder its relative paths start from, its text, and where each part stands."""
 
     work: Work
     folder: Path
     source: str
+    tree: Map | None = field(default=None, repr=False, compare=False)

@@ -1,6 +1,7 @@
 """Turns a work file into a run that can be recorded: everything it depends on is pinned first."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from mlstead.work.base import Backends, new_id
 from mlstead.work.ending import messages
 from mlstead.work.pins import Pin, check_notify, key_of_environment, pin_body
 from mlstead.work.task import resolve, task_of
+
+_OF_FIELD = re.compile(r"[a-z_]+(\.[A-Za-z0-9_.-]+)?: ")
 
 
 def draft(backends: Backends, work: Work, folder: Path, project: str, *, wait: bool = False) -> Run:
@@ -116,7 +119,8 @@ def _pins(
                 service_models.refuse_environment(body, pins[name]["environment"])
                 service_models.check_models(backends, run.project, body, _made(work))
         except UserError as error:
-            raise type(error)(f"steps.{name}.{error}", hint=error.hint) from error
+            between = "." if _OF_FIELD.match(str(error)) else ": "
+            raise type(error)(f"steps.{name}{between}{error}", hint=error.hint) from error
     return pins
 
 

@@ -219,4 +219,9 @@ def _register(backends: Backends, door: Tracking, version: Version) -> None:
         )
     )
     key = _key(version)
-    backends.store.commit([SetCursor(key, backends.store.cursor(key), _mark(version))])
+    was = backends.store.cursor(key)
+    models = backends.store.versions(version.project, "model", version.name)
+    still = {alias for model in models for alias in model.aliases}
+    for alias in set(filter(None, was.removeprefix("done:").split(","))) - still:
+        door.set_alias(name, alias, 0)
+    backends.store.commit([SetCursor(key, was, _mark(version))])

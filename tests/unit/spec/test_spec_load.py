@@ -203,7 +203,7 @@ def test_an_error_never_carries_control_characters_of_the_file() -> None:
 def test_the_version_must_be_given_and_known() -> None:
     assert "mlstead: is required" in refusal("kind: job\nname: j\ncommand: x\n")
     assert "version 2 is not known" in refusal(JOB.replace("mlstead: 1", "mlstead: 2"))
-    assert "version True is not known" in refusal(JOB.replace("mlstead: 1", "mlstead: true"))
+    assert "found true; write mlstead: 1" in refusal(JOB.replace("mlstead: 1", "mlstead: true"))
 
 
 def test_a_site_file_is_told_where_it_belongs() -> None:
