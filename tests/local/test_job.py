@@ -139,3 +139,35 @@ def test_init_writes_a_work_file_that_runs(door: Door, tmp_path: Path) -> None:
     details = door.show("hello")
     assert details["metrics"]["score"]["value"] == 1.0
     assert door("init", tmp_path / "first").code == 2
+
+
+def test_an_output_that_cannot_be_kept_is_named_with_the_place_of_all_files(
+    door: Door, tmp_path: Path
+) -> None:
+    text = JOB + (
+        "command: |\n"
+        "  mkdir $MLSTEAD_OUTPUTS/model\n"
+        "  echo weights > $MLSTEAD_OUTPUTS/model/w\n"
+        "  mkfifo $MLSTEAD_OUTPUTS/model/pipe\n"
+        "outputs: {model: {kind: model, name: net}}\n"
+    )
+    assert door("run", work(tmp_path, text)).code == 1
+    detail = door.show("job")["run"]["detail"]
+    said, _, place = detail.partition("; ")[0].removesuffix(")").partition(" (in ")
+    assert said == "pipe: a named pipe cannot be kept"
+    assert (Path(place) / "w").read_text() == "weights\n"
+
+
+def test_show_tells_what_the_work_is_for_and_what_it_was_given(door: Door, tmp_path: Path) -> None:
+    text = JOB + "command: 'true'\ndescription: To see.\nlabels: {team: vision, part: one}\n"
+    door.good("run", work(tmp_path, text))
+    shown = {
+        line.partition("  ")[0]: line.rstrip() for line in door.good("show", "job").out.splitlines()
+    }
+    assert shown["description"].endswith("To see.")
+    assert shown["labels"].endswith("team=vision, part=one")
+    assert shown["resources"].endswith("cpu 1, memory 256.0 MiB")
+    run = door.show("job")["run"]
+    assert run["labels"] == {"team": "vision", "part": "one"}
+    assert run["spec"]["description"] == "To see."
+    assert run["spec"]["resources"]["memory"] == 256 << 20

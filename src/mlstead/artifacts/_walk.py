@@ -53,10 +53,13 @@ def find(source: Path) -> tuple[list[Found], bool]:
         check_path(source.name or Path(root).name)
         return [_found(source.name or Path(root).name, root, status)], True
     if not stat.S_ISDIR(status.st_mode):
-        raise UserError(f"{source}: neither a file nor a folder")
+        raise UserError(f"{source}: {_what(status)}, neither a file nor a folder")
     found: list[Found] = []
     try:
         _walk(root, root, "", (root,), found)
+    except UserError as error:
+        # whoever did not choose the folder, such as that of a run's outputs, learns which it is
+        raise UserError(f"{error} (in {root})", hint=error.hint) from error
     except OSError as error:
         raise UserError(f"{error.filename or source}: {error.strerror}") from error
     return found, False
@@ -75,12 +78,17 @@ def _walk(root: str, folder: str, prefix: str, above: tuple[str, ...], found: li
                 found.append(_found(path, real, status))
             elif not stat.S_ISDIR(status.st_mode):
                 raise UserError(
-                    f"{path}: neither a file nor a folder", hint="pipes and devices cannot be kept"
+                    f"{path}: {_what(status)} cannot be kept", hint="remove it, or leave it out"
                 )
             elif real in above:
                 raise UserError(f"{path}: a link to a folder that it stands in")
             else:
                 _walk(root, real, path + "/", (*above, real), found)
+
+
+def _what(status: os.stat_result) -> str:
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(status.st_mode), "a device")
 
 
 def _inside(root: str, link: str, path: str) -> str:

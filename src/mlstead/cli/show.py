@@ -1,6 +1,7 @@
 """The verb ``show``: all that is known of a run or a service."""
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -76,6 +77,9 @@ def _head(run: Run) -> None:
         ("exit code", run.status.get("exit_code")),
         ("peak memory", _memory(run)),
         ("attempts", run.attempt if run.attempt > 1 else ""),
+        ("description", clean(str(run.spec.get("description") or ""))),
+        ("labels", clean(", ".join(f"{key}={value}" for key, value in run.labels.items()))),
+        ("resources", _resources(run.spec)),
         ("params", clean(params)),
         *[(clean(str(key)), _short(value)) for key, value in run.values.items()],
         ("code", run.code),
@@ -91,6 +95,26 @@ def _memory(run: Run) -> str:
     if not peak:
         return ""
     return size(peak) + (f" of {size(limit)}" if limit else "")
+
+
+def _resources(spec: Mapping[str, Any]) -> str:
+    """Write what one worker was given, and how many workers there are."""
+    body = spec.get("trial") or spec
+    needs, workers = body.get("resources"), body.get("workers") or {}
+    if not needs:
+        return ""
+    gpu = needs["gpu"]
+    if isinstance(gpu, Mapping):
+        gpu = " ".join(str(one) for one in (gpu["count"], *gpu["kind"]))
+    parts = [
+        f"cpu {needs['cpu']:g}",
+        f"memory {size(needs['memory'])}",
+        f"gpu {gpu}" if gpu else "",
+    ]
+    parts += [f"{key} {size(needs[key])}" for key in ("shm", "disk") if needs.get(key)]
+    count = workers.get("count", 1)
+    each = f"; {count} workers, each so much" if count > 1 else ""
+    return clean(", ".join(part for part in parts if part) + each)
 
 
 def _short(value: object) -> str:

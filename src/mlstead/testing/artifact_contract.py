@@ -160,7 +160,7 @@ class ArtifactContract:
 
     def test_a_pipe_is_refused(self, store: ArtifactStore, source: Path) -> None:
         os.mkfifo(source / "pipe")
-        with pytest.raises(UserError, match="pipe: neither a file nor a folder"):
+        with pytest.raises(UserError, match=r"pipe: a named pipe cannot be kept \(in /"):
             store.add(source)
 
     @pytest.mark.parametrize("name", [b"a\nb", b"a\\b", b"\xff\xfe", b"tab\t"])
@@ -257,9 +257,9 @@ class ArtifactContract:
         flipped[1000] ^= 1
         spoil(address, bytes(flipped))
         for mode in ("copy", "link"):
-            with pytest.raises(UserError, match="corrupt in the store"):
+            with pytest.raises(UserError, match="damaged in the store"):
                 store.checkout(manifest.digest, tmp_path / "out", mode)
-        with pytest.raises(UserError, match="corrupt in the store"):
+        with pytest.raises(UserError, match="damaged in the store"):
             store.materialize(manifest.digest)
         assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
         assert store.verify(manifest.digest) == ("large.bin",)
@@ -273,7 +273,7 @@ class ArtifactContract:
         manifest = store.add(source)
         spoil(next(entry.md5 for entry in manifest.entries if entry.path == "a.csv"), None)
         assert store.verify(manifest.digest) == ("a.csv", "same.csv")
-        with pytest.raises(UserError, match="missing in the store"):
+        with pytest.raises(UserError, match="damaged in the store"):
             store.checkout(manifest.digest, tmp_path / "out")
         store.add(source)
         assert store.verify(manifest.digest) == ()
