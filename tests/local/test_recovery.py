@@ -192,7 +192,7 @@ def test_what_cannot_be_kept_stays_where_it_is_and_the_run_says_where(
     (run,) = door.good("ps", "--json").json
     assert "pipe" in run["detail"]
     place = run["detail"].split("is still in ")[1]
-    found = [path.name for path in Path(place).parent.rglob("*") if path.is_file()]
+    found = [path.name for path in Path(place).rglob("*") if path.is_file()]
     assert "file" in found
 
 

@@ -48,13 +48,15 @@ def input_links(run: Run) -> list[Change]:
     return [AddLinks(links)] if links else []
 
 
-def send(backends: Backends, runs: Sequence[Run]) -> None:
+def send(backends: Backends, runs: Sequence[Run]) -> list[Run]:
     """Send recorded runs to the engine; sending one again changes nothing.
 
-    A run whose secret has been removed since ends as failed: no driver can ever send it.
+    A run whose secret has been removed since ends as failed: no driver can ever send it. Those
+    are given, as they are now: no event will tell of their end.
     """
     values: dict[str, str] = {}
     submissions = []
+    given_up = []
     for run in runs:
         wanted = run.spec["secrets"].values()
         try:
@@ -63,9 +65,11 @@ def send(backends: Backends, runs: Sequence[Run]) -> None:
         except NotFoundError as error:
             detail = {"detail": f"secrets: {error}"}
             backends.store.commit(ending(run, State.FAILED, backends.clock(), detail))
+            given_up.append(backends.store.run(run.id))
             continue
         submissions.append(Submission(run.id, run.engine, run.request))
     backends.engine.submit(submissions, values)
+    return given_up
 
 
 def start(backends: Backends, run: Run, lease: Lease | None) -> Run:
@@ -74,7 +78,7 @@ def start(backends: Backends, run: Run, lease: Lease | None) -> Run:
 
 
 def begin(backends: Backends, run: Run, lease: Lease | None) -> Run:
-    """Send a job that was recorded before it was made ready."""
+    """Send a job that was recorded before it was made ready; give it as it is then."""
     now = backends.clock()
     backends.store.commit(
         [
@@ -85,20 +89,18 @@ def begin(backends: Backends, run: Run, lease: Lease | None) -> Run:
         ],
         lease=lease,
     )
-    send(backends, [run])
-    return run
+    return next(iter(send(backends, [run])), run)
 
 
-def resend(backends: Backends, runs: Sequence[Run]) -> None:
-    """Send again what a crash may have kept from the engine after it was recorded."""
+def resend(backends: Backends, runs: Sequence[Run]) -> list[Run]:
+    """Send again what a crash may have kept from the engine; give those that were given up."""
     missing = []
     for run in runs:
         try:
             backends.engine.status(run.id)
         except NotFoundError:
             missing.append(run)
-    if missing:
-        send(backends, missing)
+    return send(backends, missing) if missing else []
 
 
 def finish(backends: Backends, run: Run, lease: Lease | None = None) -> Run:
@@ -114,7 +116,7 @@ def finish(backends: Backends, run: Run, lease: Lease | None = None) -> Run:
         except UserError as error:
             # it can never be kept: to try for ever would keep the driver from all other runs
             changes, state, undone = [], State.FAILED if good else state, True
-            detail = run.detail or f"{error}; what it wrote is still in {folder}"
+            detail = run.detail or f"{error}; what it wrote is still in {folder.parent}"
             fields |= {"detail": detail, "reason": run.reason or "error"}
         when = float(run.status.get("ended") or now)
         changes += ending(run, state, when, fields)

@@ -73,7 +73,8 @@ class Driver:
         self._links: dict[str, list[Link]] = {}
         self._load_links(list(self._family))
         waiting = [it for it in self._family if it.kind == "job" and it.state is State.QUEUED]
-        job.resend(backends, waiting)
+        for row in job.resend(backends, waiting):
+            self._family.put(row)
 
     def _drop_ended_services(self) -> None:
         """Let a service that ended with the pipeline start again where steps still need it."""
@@ -258,7 +259,8 @@ class Driver:
             self._family.put(row)
         self._load_links([row for row in fresh if row.cached])
         sent = [row for row in fresh if row.state is State.QUEUED]
-        job.send(self._backends, sent)
+        for row in job.send(self._backends, sent):
+            self._family.put(row)
         self._sent += sent
 
     def _start(self, child: Run) -> bool:
@@ -277,8 +279,8 @@ class Driver:
         if row.cached:
             self._commit(reuse.settled(self._backends, row))
         elif row.state is State.QUEUED:
-            job.begin(self._backends, row, self.lease)
-            self._sent.append(row)
+            row = job.begin(self._backends, row, self.lease)
+            self._sent += [row] if row.state is State.QUEUED else []
         elif (row.state, row.detail) != (child.state, child.detail):
             fields = {"state": row.state, "detail": row.detail, "ended": row.ended}
             self._commit([SetRun(row.id, fields)])

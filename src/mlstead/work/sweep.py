@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlstead.clients import sampling
-from mlstead.errors import PlatformError
+from mlstead.errors import PlatformError, UnavailableError
 from mlstead.records.base import (
     AddEvents,
     AddLinks,
@@ -32,17 +32,18 @@ from mlstead.spec.work import SweepBody
 from mlstead.work import job
 from mlstead.work.base import Backends, child_id
 from mlstead.work.ending import ending
+from mlstead.work.later import Later
+from mlstead.work.later import told as told_error
 from mlstead.work.pins import key_of_environment
 from mlstead.work.steps import generation, outdated
 from mlstead.work.task import resolve
 
 ALL = 1_000_000
+_DRAW = "draw"
 
 
 class Driver:
     """Drives one sweep as long as it holds its lease; all it knows can be read again."""
-
-    due = math.inf
 
     def __init__(self, backends: Backends, run: Run, lease: Lease) -> None:
         self._backends = backends
@@ -59,6 +60,8 @@ class Driver:
         self._study: Any = None
         self._cancelled: set[str] = set()
         self._sent: list[Run] = []
+        self._later = Later()
+        self._asked: dict[int, Any] = {}
         self._top = -1
         self._free = 0
         for child in backends.store.runs(Query(parent=run.id, limit=ALL)):
@@ -68,7 +71,8 @@ class Driver:
         # they may have ended while nobody drove
         self._unseen = [trial for trial in self._trials.values() if trial.state is State.SUCCEEDED]
         queued = [trial for trial in self._trials.values() if trial.state is State.QUEUED]
-        job.resend(backends, queued)
+        for trial in job.resend(backends, queued):
+            self._know(trial)
 
     @property
     def wanted(self) -> int:
@@ -101,15 +105,23 @@ class Driver:
         unseen, self._unseen = self._unseen, []
         for child in unseen if self._spec.metric else ():
             self.touched(child)
+        self._later.begin()
         while not (stopping := self.run.stop or self._hopeless()):
+            if self._later.holds(_DRAW):
+                break
             # one that cannot even start has ended already, and no event will tell of it
             if not self._more(self._spec.parallel - len(self._active), len(self._active)):
                 break
         active = list(self._active.values())
         if stopping:
             self._cancel(active)
-        if not active:
+        if not active and (stopping or not self._later.holds(_DRAW)):
             self._end()
+
+    @property
+    def due(self) -> float:
+        """When ``advance`` is wanted though nothing has happened, by the monotonic clock."""
+        return self._later.due
 
     def sent(self) -> Sequence[Run]:
         """Give the trials that were sent since the last call."""
@@ -157,11 +169,15 @@ class Driver:
         fresh = []
         for _ in range(min(room, missing)):
             trial = self._draw(self._next())
+            if trial is None:
+                break
             self._know(trial)
             self._top = max(self._top, int(trial.key))
             fresh.append(trial)
         if not fresh:
             return False
+        if self.run.detail:
+            self._set({"detail": ""})
         now = self._now()
         changes: list[Change] = []
         for trial in fresh:
@@ -169,7 +185,8 @@ class Driver:
             changes += job.input_links(trial)
         self._backends.store.commit(changes, lease=self.lease)
         sent = [trial for trial in fresh if trial.state is State.QUEUED]
-        job.send(self._backends, sent)
+        for trial in job.send(self._backends, sent):
+            self._know(trial)
         self._sent += sent
         return True
 
@@ -181,13 +198,15 @@ class Driver:
             self._free += 1
         return self._free
 
-    def _draw(self, number: int) -> Run:
+    def _draw(self, number: int) -> Run | None:
+        """Make a trial; None if it must be tried again later."""
         points = self._spec.search.points
         told: dict[str, Any] = {"number": number}
         if points:
             chosen = dict(points[number])
         else:
-            asked = self._sampler().ask(number)
+            asked = self._asked.get(number) or self._sampler().ask(number)
+            self._asked = {number: asked}
             chosen = dict(asked.params)
             told |= {"distributions": asked.distributions, "attrs": asked.attrs, "chosen": chosen}
         pin = self.run.extra["pin"]
@@ -218,8 +237,12 @@ class Driver:
             row["spec"] = resolve(self._spec.trial, scope, row["params"], self._body)
             trial = Run(**row)
             return trial if job.waits_for_tracking(trial) else job.prepared(self._backends, trial)
+        except UnavailableError as error:
+            self._later.put(_DRAW, error.delay)
+            self._set({"detail": f"trial {number} waits: {told_error(error)}"})
+            return None
         except PlatformError as error:
-            row |= {"state": State.FAILED, "detail": str(error), "ended": self._now()}
+            row |= {"state": State.FAILED, "detail": told_error(error), "ended": self._now()}
             return Run(**row)
 
     def _sampler(self) -> Any:
