@@ -25,7 +25,7 @@ from mlstead.engines.base import (
     Submission,
     Task,
 )
-from mlstead.errors import NotFoundError, PlatformError
+from mlstead.errors import NotFoundError, PlatformError, UnavailableError
 from mlstead.records.base import (
     AddEvents,
     AddLinks,
@@ -45,6 +45,7 @@ from mlstead.work import generations, server_log
 from mlstead.work.base import Backends, child_id
 from mlstead.work.ending import ending
 from mlstead.work.generations import folder_of
+from mlstead.work.later import Later, told
 from mlstead.work.room import Room, room_for
 from mlstead.work.server_config import Parts, server_config
 from mlstead.work.service_models import refuse_unsupported, resolve_versions
@@ -70,6 +71,7 @@ class Driver:
         assert isinstance(spec, ServiceBody)
         self._spec = spec
         self._name = generations.name_of(run)
+        self._later = Later()
 
     def touched(self, child: Run) -> None:
         """A service has no children."""
@@ -82,6 +84,9 @@ class Driver:
         """Start the generation, or look whether it is ready."""
         if self.run.state is State.PENDING and self.run.parent:
             return  # its pipeline has not started it yet
+        self._later.begin()
+        if self._later.holds(self._name) and not self.run.stop:
+            return
         try:
             if self.run.stop:
                 self._fail(State.CANCELLED, "stopped")
@@ -89,8 +94,11 @@ class Driver:
                 self._look()
             else:
                 self._begin()
+        except UnavailableError as error:
+            self._later.put(self._name, error.delay)
+            self._say(f"waits: {told(error)}")
         except PlatformError as error:
-            self._fail(State.FAILED, f"{error}" + (f" ({error.hint})" if error.hint else ""))
+            self._fail(State.FAILED, told(error))
 
     # ---- the start
 
