@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 from tests.local.front_door import Door, wait, work
 
 from mlstead.artifacts.base import Manifest
-from mlstead.platform import Platform
+from mlstead.engines.base import Phase
+from mlstead.platform import Platform, driver
 from mlstead.records.base import Lease, Run, State
 from mlstead.spec.load import load
 from mlstead.work import drive, outputs, submit, sync
@@ -237,3 +239,43 @@ def test_a_lease_is_kept_while_a_large_output_is_being_kept(
     assert len(slow.stolen) > 10
     assert set(slow.stolen) == {None}
     assert door.state(run.id) == "succeeded"
+
+
+def test_work_that_comes_while_a_driver_leaves_gets_another_one(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = Platform(door.home)
+    backends = platform.backends
+    file = work(tmp_path, JOB + "command: sleep 60\n")
+    run = platform.runs.submit(load(file), attended=True)
+    wait(lambda: backends.engine.status(run.id).phase is Phase.RUNNING)
+    lock = door.home / f"drive-{platform.context.name}.lock"
+    lock.write_text(run.id)  # a task that has not ended, as the last driver has not quite
+    monkeypatch.setattr(driver, "_drive", lambda *_: None)
+    driver.drive(backends, platform.context)
+    driver.ensure(backends, platform.context)
+    assert lock.read_text().startswith("drive-")
+
+
+def test_a_driver_knows_where_packages_come_from_and_no_file_holds_the_password(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "https://me:canary-4711@127.0.0.1:9/simple"
+    monkeypatch.setenv("UV_DEFAULT_INDEX", address)
+    run = door.good("run", "-d", work(tmp_path, JOB + "command: sleep 60\n")).out.strip()
+    found: list[psutil.Process] = []
+
+    def there() -> bool:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                mine = process.environ().get("MLSTEAD_HOME") == str(door.home)
+                if mine and process.cmdline()[-3:] == ["drive", "--role", "drive"]:
+                    found.append(process)
+        return bool(found)
+
+    wait(there)
+    assert found[0].environ()["UV_DEFAULT_INDEX"] == address
+    requests = list((door.home / "local").rglob("task.json"))
+    assert len(requests) == 2
+    assert not any("canary-4711" in path.read_text() for path in requests)
+    door.good("stop", run)

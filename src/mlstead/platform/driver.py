@@ -22,6 +22,7 @@ from mlstead.work.base import Backends
 LINGER_SECONDS = 15.0
 PATIENCE = 2.0  # who starts a driver holds the lock for a moment
 PASSED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLSTEAD_RECORDS")
+BUILDING = ("UV_", "PIP_")  # where packages come from; an address may hold a password
 COPIED = (
     "MLSTEAD_TRACKING", "MLSTEAD_SECRETS", "MLSTEAD_CAPACITY",
     "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE",
@@ -72,7 +73,7 @@ def _ensure(backends: Backends, context: Context, role: str) -> None:
         if lock is None or _starting(backends, lock):
             return
         task = _task(backends, context, role)
-        values = {name: os.environ[name] for name in PASSED if os.environ.get(name)}
+        values = {name: os.environ[name] for name in _passed()}
         os.ftruncate(lock, 0)
         os.pwrite(lock, task.id.encode(), 0)
         backends.engine.submit([backends.engine.prepare(task, backends.facts)], values)
@@ -87,6 +88,15 @@ def _starting(backends: Backends, lock: int) -> bool:
         return False
 
 
+def _passed() -> list[str]:
+    """Name the variables that a driver gets from us and that stand in no request."""
+    return [
+        name
+        for name, value in os.environ.items()
+        if value and (name in PASSED or name.startswith(BUILDING))
+    ]
+
+
 def _task(backends: Backends, context: Context, role: str) -> Task:
     env = {name: os.environ[name] for name in COPIED if os.environ.get(name)}
     env |= {"MLSTEAD_HOME": str(backends.home), "MLSTEAD_CONTEXT": context.name}
@@ -94,7 +104,7 @@ def _task(backends: Backends, context: Context, role: str) -> Task:
         id=f"{role}-{secrets.token_hex(6)}",
         command=(sys.executable, "-m", "mlstead", "drive", "--role", role),
         env=env,
-        secrets=tuple(Secret(name, env=name) for name in PASSED if os.environ.get(name)),
+        secrets=tuple(Secret(name, env=name) for name in _passed()),
         resources=Resources(cpu=0, memory=0),
         retry=Retry(100, (Reason.ERROR, Reason.LOST, Reason.OOM), backoff=1.0),
         priority=1_000_000,
@@ -109,6 +119,7 @@ def drive(backends: Backends, context: Context) -> None:
         with _alone(path, PATIENCE) as mine:
             if mine is None:
                 return
+            os.ftruncate(mine, 0)  # on its way no more: whoever finds the lock free starts another
             _drive(backends, context)
         # a run recorded just before the lock was let go found it held: look once more
         if not backends.store.runs(Query(parent="*", driven=True, limit=1)):
@@ -145,6 +156,7 @@ def track(backends: Backends, context: Context) -> None:
         with _alone(_lock_file(backends.home, context, "track"), PATIENCE) as mine:
             if mine is None:
                 return
+            os.ftruncate(mine, 0)
             os.nice(10)
             tracking.run(backends)
         if not tracking.wanted(backends):
