@@ -22,6 +22,7 @@ from mlstead.work import outputs
 from mlstead.work.base import Backends
 from mlstead.work.caller import as_submitted
 from mlstead.work.ending import ending, messages
+from mlstead.work.later import told
 from mlstead.work.task import task_of
 
 TRIES = 8
@@ -116,7 +117,7 @@ def finish(backends: Backends, run: Run, lease: Lease | None = None) -> Run:
         except UserError as error:
             # it can never be kept: to try for ever would keep the driver from all other runs
             changes, state, undone = [], State.FAILED if good else state, True
-            detail = run.detail or f"{error}; what it wrote is still in {folder.parent}"
+            detail = run.detail or f"{told(error)}; what it wrote is still in {folder.parent}"
             fields |= {"detail": detail, "reason": run.reason or "error"}
         when = float(run.status.get("ended") or now)
         changes += ending(run, state, when, fields)

@@ -54,7 +54,10 @@ def keep(backends: Backends, run: Run, folder: Path, *, partial: bool, now: floa
     for name, entry in there.items():
         # a link at the top would be followed by who stores it: to any folder of the user
         if entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"outputs: {name}: the link points outside the folder")
+            raise UserError(
+                f"outputs: {name}: the link points outside the folder",
+                hint="cp -rL copies what links lead to, such as inputs",
+            )
     changes: list[Change] = []
     links: list[Link] = []
     for slot, output in declared.items():
