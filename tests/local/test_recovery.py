@@ -17,6 +17,7 @@ from tests.local.front_door import Door, wait, work
 
 from mlstead.artifacts.base import Manifest
 from mlstead.engines.base import Phase
+from mlstead.engines.local.engine import LocalEngine
 from mlstead.platform import Platform, driver
 from mlstead.records.base import Lease, Run, State
 from mlstead.spec.load import load
@@ -206,6 +207,13 @@ def test_records_of_one_home_are_refused_by_another(door: Door, tmp_path: Path) 
     refused = door.process("ps")
     assert refused.code == 2
     assert "these records belong to another home" in refused.err
+    moved = door.home.rename(door.home.parent / "moved")
+    (door.home.parent / "link").symlink_to(moved)
+    for home in (moved, door.home.parent / "link"):
+        door.env["MLSTEAD_HOME"] = str(home)  # the same one, wherever it lies
+        assert len(json.loads(door.process("ps", "--json").out)) == 1
+    LocalEngine(moved).shutdown()
+    door.env["MLSTEAD_HOME"] = str(door.home.parent / "second")
     door.env["MLSTEAD_TAKE_RECORDS"] = "1"
     assert len(json.loads(door.process("ps", "--json").out)) == 1
 
@@ -279,3 +287,33 @@ def test_a_driver_knows_where_packages_come_from_and_no_file_holds_the_password(
     assert len(requests) == 2
     assert not any("canary-4711" in path.read_text() for path in requests)
     door.good("stop", run)
+
+
+def test_a_submission_that_is_interrupted_after_it_was_recorded_is_handed_over(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise SystemExit(129)
+
+    file = work(tmp_path, JOB + f"command: echo ran >> {tmp_path}/ran\n")
+    platform = Platform(door.home)
+    with monkeypatch.context() as patch:
+        patch.setattr(submit, "send", interrupted)
+        with pytest.raises(SystemExit):
+            platform.runs.submit(load(file), attended=True)
+    wait(lambda: (tmp_path / "ran").exists(), 60)  # no verb was needed
+    (run,) = door.good("ps", "--json").json
+    assert door.until(run["id"], "succeeded")
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+def test_options_that_would_do_nothing_are_refused(door: Door, tmp_path: Path) -> None:
+    file = work(tmp_path, JOB + "command: 'true'\n")
+    for words in (
+        ("run", "--trials", "2", file),
+        ("run", "--resume", "x", file),
+        ("run", "--resume", "x", "-p", "a=1"),
+    ):
+        refused = door(*words)
+        assert (refused.code, refused.out) == (2, "")
+        assert "--resume" in refused.err

@@ -103,8 +103,9 @@ def end(warm: Warm) -> None:
         caller.kill()
         caller.communicate()
     for process in warm.processes():
-        process.terminate()
-        process.wait(10)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+            process.wait(10)
 
 
 def job(folder: Path, *command: str) -> Path:
@@ -364,3 +365,73 @@ def test_rubbish_on_the_socket_harms_nobody(warm: Warm) -> None:
         assert time.monotonic() < end_
         time.sleep(0.05)
     assert warm.run("ps").returncode == 0
+
+
+def test_another_set_of_cores_or_rights_is_not_borrowed(warm: Warm) -> None:
+    process = warm.ready()
+    script = "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    alone = subprocess.run(
+        [sys.executable, "-c", script + START.removeprefix("import sys; "), "ps"],
+        env=warm.env, capture_output=True, check=False,
+    )  # fmt: skip
+    assert alone.returncode == 0, alone.stderr
+    told = "from mlstead.cli._warm import wire; print(wire.circumstances().hex())"
+    here = subprocess.run([sys.executable, "-c", told], env=warm.env, capture_output=True).stdout
+    there = subprocess.run(
+        [sys.executable, "-c", script + told], env=warm.env, capture_output=True
+    ).stdout
+    assert here != there
+    wait(lambda: len(warm.processes()) == 2)
+    assert process in warm.processes()
+
+
+def test_verbs_that_run_are_looked_after_when_the_code_has_changed(
+    door: Door, tmp_path: Path
+) -> None:
+    shutil.copytree(SOURCE, tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    warm = Warm(door, tmp_path / "src")
+    try:
+        old = warm.ready()
+        run = warm.run("run", "-d", sleeping(tmp_path / "job")).stdout.strip()
+        callers = [warm.popen("logs", "-f", run) for _ in range(2)]
+        for caller in callers:
+            read_until(caller.stdout, b"begun")
+        verbs = old.children()
+        (tmp_path / "src" / "mlstead" / "cli" / "ps.py").touch()
+        assert warm.run("ps", program=START).returncode == 0
+        wait(lambda: bool(warm.sockets()))
+        callers[0].send_signal(signal.SIGTERM)
+        assert callers[0].wait(30) == -signal.SIGTERM
+        callers[1].kill()
+        for verb in verbs:
+            verb.wait(30)
+        old.wait(30)
+    finally:
+        end(warm)
+
+
+@pytest.mark.parametrize("verb", [["ps"], ["schema"], ["show", "one"]])
+def test_a_reader_that_never_reads_and_a_full_disk_are_told_apart(
+    door: Door, tmp_path: Path, verb: list[str]
+) -> None:
+    door.good("run", job(tmp_path, "true"))
+    words = [sys.executable, "-c", START, *verb]
+    shell = ["bash", "-c", '"$0" "$@" | true; echo ${PIPESTATUS[0]}', *words]
+    done = subprocess.run(shell, env=door.env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    full = subprocess.run(
+        ["sh", "-c", '"$0" "$@" > /dev/full', *words], env=door.env, capture_output=True, text=True
+    )
+    assert full.returncode == 3
+    assert full.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+def test_run_into_a_reader_that_leaves_hands_the_job_over(door: Door, tmp_path: Path) -> None:
+    file = job(tmp_path, "sh", "-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.3; done")
+    words = [sys.executable, "-c", START, "run", str(file)]
+    shell = ["bash", "-c", '"$0" "$@" | head -1; echo ${PIPESTATUS[0]}', *words]
+    done = subprocess.run(shell, env=door.env, capture_output=True, text=True, check=False)
+    assert done.stdout == "1\n0\n"
+    assert "Traceback" not in done.stderr
+    (run,) = door.good("ps", "--json").json
+    assert door.until(run["id"], "succeeded")

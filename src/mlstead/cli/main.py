@@ -1,5 +1,6 @@
 """Finds the verb, loads only its module, and turns errors into one line and an exit code."""
 
+import errno
 import importlib
 import os
 import sys
@@ -12,10 +13,11 @@ from typer.exceptions import TyperException
 
 from mlstead.cli._group import Group
 from mlstead.cli._verbs import HIDDEN, VERBS
-from mlstead.errors import PlatformError, UserError
+from mlstead.errors import PlatformError, UnavailableError, UserError
 
 BUG = 4
 NO_VERB = 2
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 
 class Verbs(Group):
@@ -75,8 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb; give the exit code of PRODUCT.md §5."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        command = typer.main.get_command(app)
-        code = command(args=argv, prog_name="mlstead", standalone_mode=False)
+        return _run(argv)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(bool(error.code))
     except TyperException as error:
@@ -89,14 +90,28 @@ def main(argv: list[str] | None = None) -> int:
         return _tell(UserError("nothing was given"))
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # the reader has gone (`mlstead ps | head`): say nothing more, also not at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception:
         traceback.print_exc()
         print("error: this is a bug of mlstead; please report what stands above", file=sys.stderr)
         return BUG
+
+
+def _run(argv: list[str]) -> int:
+    """Run a verb and write its output out; one that cannot be written is no bug of ours."""
+    try:
+        command = typer.main.get_command(app)
+        code = command(args=argv, prog_name="mlstead", standalone_mode=False)
+        sys.stdout.flush()
+    except (OSError, SystemExit) as error:
+        # typer makes an exit of a pipe without a reader
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if not isinstance(cause, OSError) or cause.errno not in UNWRITABLE or cause.filename:
+            raise
+        # nothing more is said, also not at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if cause.errno == errno.EPIPE:
+            return 0  # the reader has what it wanted (`mlstead ps | head`)
+        raise UnavailableError(f"the output cannot be written: {cause.strerror}") from error
     return code if isinstance(code, int) else 0
 
 

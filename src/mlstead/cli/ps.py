@@ -66,4 +66,4 @@ def _what(run: Run, counts: Mapping[str, Mapping[State, int]]) -> str:
         return ", ".join(parts)
     if run.extra.get("serving"):
         return str(run.extra.get("url", ""))
-    return clean(run.detail) or (f"waits {waits_for(run)}" if waits_for(run) else "")
+    return clean(run.detail) or waits_for(run)

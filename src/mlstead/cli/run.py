@@ -48,32 +48,45 @@ def run(
 ) -> None:
     """Run a work file and follow it to its end; Ctrl-C leaves it running."""
     platform = Platform(on=on, project=project)
-    if resume:
-        made = platform.runs.resume(resume, trials=trials)
-    elif file is None:
-        raise UserError("which work file?", hint="mlstead run FILE")
-    else:
-        loaded = load(file, overrides=param or ())
-        with located(loaded):
-            made = platform.runs.submit(loaded, token=token, attended=not detach, wait=wait)
-    if detach:
-        _tell(made, as_json)
-        return
-    try:
-        with _handing_over():
-            ended = _follow(platform, made, quiet=as_json)
-    except KeyboardInterrupt:
-        print(
-            f"\n{made.id} goes on; mlstead logs -f {made.id}, mlstead stop {made.id}",
-            file=sys.stderr,
-        )
-        raise
+    with _handing_over():
+        if resume:
+            if file is not None or param or wait:
+                raise UserError("--resume goes on with what was submitted: no FILE, -p or --wait")
+            made = platform.runs.resume(resume, trials=trials)
+        elif file is None:
+            raise UserError("which work file?", hint="mlstead run FILE")
+        elif trials:
+            raise UserError(
+                "--trials needs --resume", hint="trials: in the work file says how many"
+            )
+        else:
+            loaded = load(file, overrides=param or ())
+            with located(loaded):
+                made = platform.runs.submit(loaded, token=token, attended=not detach, wait=wait)
+        if detach:
+            _tell(made, as_json)
+            return
+        ended = _followed(platform, made, quiet=as_json)
     if as_json:
         _json(ended)
     if ended.state not in (State.SUCCEEDED, State.SKIPPED):
         raise RunFailedError(sentence(ended), hint=f"mlstead show {ended.id}")
     if not as_json:
         print(sentence(ended), file=sys.stderr)
+
+
+def _followed(platform: Platform, made: Run, *, quiet: bool) -> Run:
+    """Follow a run to its end; whatever ends us first, the run is handed over."""
+    try:
+        return _follow(platform, made, quiet=quiet)
+    except (KeyboardInterrupt, SystemExit) as error:
+        platform.runs.leave(made.id)
+        if isinstance(error, KeyboardInterrupt):
+            print(
+                f"\n{made.id} goes on; mlstead logs -f {made.id}, mlstead stop {made.id}",
+                file=sys.stderr,
+            )
+        raise
 
 
 @contextlib.contextmanager
@@ -121,7 +134,7 @@ class _Waiting:
         waits = run.state in (State.QUEUED, State.PENDING)
         if waits and not self._told and time.monotonic() - self._since > 1.0:
             self._told = True
-            print(f"{run.id} waits {waits_for(run)}", file=sys.stderr, flush=True)
+            print(f"{run.id} {waits_for(run)}", file=sys.stderr, flush=True)
 
 
 def sentence(run: Run) -> str:

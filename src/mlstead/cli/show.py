@@ -73,7 +73,7 @@ def _head(run: Run) -> None:
         ("created", f"{made} ({age(run.created)} ago)"),
         ("took", took),
         ("why", clean(run.detail)),
-        ("waits", clean(waits_for(run)) if not run.detail else ""),
+        ("waits", clean(waits_for(run).removeprefix("waits ")) if not run.detail else ""),
         ("exit code", run.status.get("exit_code")),
         ("peak memory", _memory(run)),
         ("attempts", run.attempt if run.attempt > 1 else ""),

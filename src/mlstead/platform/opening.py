@@ -1,7 +1,9 @@
 """Opens what a context names: engine, records, artifact store, code store, secrets."""
 
+import contextlib
 import importlib.util
 import os
+import secrets
 import socket
 import time
 import weakref
@@ -73,21 +75,36 @@ def _own(records: Store, home: Path, engine: str) -> None:
     Raises:
         UserError: they belong to another home, which is still there as far as one can tell.
     """
-    name, mine = f"home:{engine}", f"{socket.gethostname()}:{home}"
+    token = _token(home)
+    name, mine = f"home:{engine}", f"{token} {socket.gethostname()}:{home}"
     was = records.cursor(name)
-    if was == mine:
+    if was.split(" ")[0] == token:
         return
-    host, _, place = (was or "").partition(":")
+    host, _, place = was.partition(" ")[2].partition(":")
     gone = host == socket.gethostname() and not Path(place).exists()
     if was and not gone and not os.environ.get(TAKE):
         raise UserError(
-            f"these records belong to another home: {was}",
+            f"these records belong to another home: {host}:{place}",
             hint=f"give every MLSTEAD_HOME records of its own; {TAKE}=1 takes those of a lost one",
         )
     try:
         records.commit([SetCursor(name, was, mine)])
     except ConflictError:
         _own(records, home, engine)
+
+
+def _token(home: Path) -> str:
+    """Give what tells a home from all others, wherever it lies and whatever its host is called."""
+    file = home / "id"
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        aside = home / f".id.{os.getpid()}"
+        aside.write_text(secrets.token_hex(8), encoding="ascii")
+        with contextlib.suppress(FileExistsError):
+            file.hardlink_to(aside)
+        aside.unlink()
+        return file.read_text(encoding="ascii").strip()
 
 
 def _close(engine: Engine, records: Store) -> None:

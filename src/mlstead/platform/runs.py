@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -96,13 +97,21 @@ class Runs:
             if known is None:
                 raise
             return known
+        try:
+            self._sent(run, attended)
+        except BaseException:  # such as a signal: it was recorded, so somebody must go on with it
+            with suppress(PlatformError):
+                driver.ensure(self._backends, self._context)
+            raise
+        return self._backends.store.run(run.id)
+
+    def _sent(self, run: Run, attended: bool) -> None:
         _sender().send(self._backends, run)
         # somebody waits for its messages, also when the process that follows it is killed
         told = bool(run.spec.get("notify"))
         if not attended or told or run.kind != "job" or run.state is State.PENDING:
             driver.ensure(self._backends, self._context)
             driver.ensure_tracking(self._backends, self._context)
-        return self._backends.store.run(run.id)
 
     def follow(
         self,
@@ -119,13 +128,14 @@ class Runs:
         run = self._backends.store.run(run_id)
         if run.kind != "job":
             return self._watch(run, changed)
-        reader = None
+        reader, failed = None, deque[OSError]()
         if write is not None:
-            reader = threading.Thread(target=self._copy, args=(run_id, write), daemon=True)
+            reader = threading.Thread(target=self._copy, args=(run_id, write, failed), daemon=True)
             reader.start()
         loop = discover.part(work_parts, "drive").Loop(self._backends, only=run_id)
         try:
             while not (run := self._backends.store.run(run_id)).state.final:
+                _check(failed)
                 if changed is not None:
                     changed(run)
                 loop.turn(POLL_SECONDS)
@@ -137,6 +147,7 @@ class Runs:
         loop.close()
         if reader is not None:
             reader.join()
+        _check(failed)
         if changed is not None:
             changed(run)
         driver.ensure_tracking(self._backends, self._context)
@@ -163,9 +174,13 @@ class Runs:
             changed(run)
         return run
 
-    def _copy(self, run_id: str, write: Callable[[bytes], None]) -> None:
+    def _copy(self, run_id: str, write: Callable[[bytes], None], failed: deque[OSError]) -> None:
         for chunk in self.logs(run_id, follow=True):
-            write(chunk)
+            try:
+                write(chunk)
+            except OSError as error:
+                failed.append(error)
+                return
 
     def list(
         self,
@@ -360,6 +375,12 @@ class Runs:
             self._backends.artifacts.checkout(link.digest, place)
             places.append(place)
         return places
+
+
+def _check(failed: Sequence[OSError]) -> None:
+    """Raise what kept the output from being written; nobody reads it any more."""
+    for error in failed:
+        raise error
 
 
 def _parts(work: Work | Loaded, folder: Path | None) -> tuple[Work, Path]:

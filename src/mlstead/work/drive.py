@@ -15,7 +15,13 @@ from typing import Protocol
 
 from mlstead import discover, work
 from mlstead.engines.base import TaskEvent
-from mlstead.errors import ConflictError, NotFoundError, UnavailableError, UserError
+from mlstead.errors import (
+    ConflictError,
+    NotFoundError,
+    PlatformError,
+    UnavailableError,
+    UserError,
+)
 from mlstead.records.base import Lease, Query, Run, State
 from mlstead.work import job, outbox, sync
 from mlstead.work.base import Backends
@@ -110,7 +116,7 @@ class _Heart:
             with self._lock:
                 # under the lock: one that was just let go must not be taken again
                 for run_id, held in list(self._held.items()):
-                    with contextlib.suppress(UnavailableError):
+                    with contextlib.suppress(PlatformError):
                         lease = self._backends.store.claim(run_id, self._holder, LEASE_SECONDS)
                         if lease is None or lease.fence != held.fence:
                             del self._held[run_id]

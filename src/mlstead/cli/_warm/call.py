@@ -42,6 +42,9 @@ def _may(argv: list[str]) -> bool:
 
 
 def _here(argv: list[str]) -> int:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
     code: int = importlib.import_module("mlstead.cli.main").main(argv)
     return code
 

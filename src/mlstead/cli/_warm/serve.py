@@ -7,11 +7,9 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 from mlstead.cli._warm import live, wire
 from mlstead.cli._warm.live import Sources
@@ -53,7 +51,7 @@ def main() -> None:
         return  # edited this very moment; or a thread, which no fork would take along
     gc.collect()
     gc.freeze()
-    Server(path, told, sources).serve()
+    Server(path, told, sources, lock).serve()
 
 
 class Server:
@@ -63,10 +61,13 @@ class Server:
         path: the socket.
         told: our circumstances.
         sources: what we have loaded, as it was then.
+        lock: keeps a second one from starting.
     """
 
-    def __init__(self, path: str, told: bytes, sources: Sources) -> None:
+    def __init__(self, path: str, told: bytes, sources: Sources, lock: int) -> None:
         self._path = path
+        self._lock = lock
+        self._open = True
         self._told = told
         self._sources = sources
         self._verbs: dict[int, socket.socket] = {}
@@ -85,12 +86,12 @@ class Server:
 
     def serve(self) -> None:
         """Serve until nobody calls any more, or what we have loaded is no longer what is there."""
-        while True:
+        while self._open or self._verbs:
             found = self._poll.poll(IDLE_SECONDS if not self._verbs else None)
             if not found and not self._verbs:
-                self._leave()
+                self._close()
             for descriptor, _ in found:
-                if descriptor == self._listener.fileno():
+                if self._open and descriptor == self._listener.fileno():
                     self._answer()
                 elif descriptor == self._news:
                     os.read(self._news, 4096)
@@ -100,10 +101,16 @@ class Server:
                     self._poll.unregister(descriptor)
                     os.kill(self._callers.pop(descriptor), signal.SIGKILL)
 
-    def _leave(self) -> NoReturn:
+    def _close(self) -> None:
+        """Take no more calls and let another one take our place; the verbs that run go on."""
+        if not self._open:
+            return
+        self._open = False
         with suppress(OSError):
             Path(self._path).unlink()
-        sys.exit(0)
+        self._poll.unregister(self._listener)
+        self._listener.close()
+        os.close(self._lock)
 
     def _answer(self) -> None:
         try:
@@ -113,7 +120,11 @@ class Server:
         if wire.caller(connection) != os.getuid():
             connection.close()
             return
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            connection.close()  # no process to be had: the caller tries it itself
+            return
         if pid == 0:
             live.live(connection, self._told, self._sources)
         self._verbs[pid] = connection
@@ -135,5 +146,4 @@ class Server:
             connection.close()
             stale = stale or status == live.STALE << 8
         if stale:
-            # verbs that run go on by themselves; who calls next starts a new one
-            self._leave()
+            self._close()

@@ -20,6 +20,8 @@ _EARLY = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "OPENSSL_", "TYPER_", "_TYP
 _EARLY_NAMES = (
     "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "TERMINAL_WIDTH",
 )  # fmt: skip
+# What a process may do and where it may run: a sandbox must not be left through another process.
+_HELD = ("Cap", "NoNewPrivs", "Seccomp", "Cpus_allowed:", "Mems_allowed:")
 _LIMITS = tuple(sorted(v for k, v in vars(resource).items() if k.startswith("RLIMIT_")))
 
 
@@ -29,6 +31,8 @@ def circumstances() -> bytes:
     early = sorted(f"{name}={value}" for name, value in os.environ.items() if is_early(name))
     ids = [*os.getresuid(), *os.getresgid(), *sorted(os.getgroups()), os.getpriority(0, 0)]
     words = [__file__, sys.executable, sys.prefix, sys.version, *map(str, ids), *spaces, *early]
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+        words += [line.strip() for line in file if line.startswith(_HELD)]
     return os.fsencode("\n".join(words))
 
 
