@@ -110,3 +110,10 @@ def test_an_address_whose_password_would_have_to_be_recorded_is_refused(
     assert "mlstead data add" in refused.err
     assert "canary" not in refused.err
     assert kept(door) == []
+
+
+def test_a_login_in_an_s3_address_is_refused_and_not_repeated(door: Door) -> None:
+    refused = door("data", "add", "x", "s3://AKIA4711:canary4711@bucket/x")
+    assert refused.code == 2
+    assert "AWS_ACCESS_KEY_ID" in refused.err
+    assert "canary4711" not in refused.out + refused.err

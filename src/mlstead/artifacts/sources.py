@@ -79,6 +79,11 @@ def _from_s3(url: str, aside: Path) -> None:
     location, _, key = url.rstrip("/").rpartition("/")
     if not location.removeprefix("s3://").strip("/") or location == "s3:/":
         raise UserError(f"{shown(url)}: names no object", hint="s3://BUCKET/KEY")
+    if "@" in location.removeprefix("s3://").partition("/")[0]:
+        raise UserError(
+            f"{shown(url)}: an S3 address has no login in it",
+            hint="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+        )
     discover.part(mlstead.artifacts, "s3").fetch_object(location, key, aside)
 
 
