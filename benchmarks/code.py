@@ -32,7 +32,15 @@ def figures(place: Place) -> list[Figure]:
     beside = {"git add --all": git_add}
     return [
         Figure(title, ours, "s", goal, ours < MOST, beside, ours / git_add),
-        Figure(f"{title}, cold", cold, "s", goal, cold < MOST, beside, cold / git_add),
+        Figure(
+            f"{title}, without the warm process",
+            cold,
+            "s",
+            goal,
+            cold < MOST,
+            beside,
+            cold / git_add,
+        ),
     ]
 
 

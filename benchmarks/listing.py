@@ -8,6 +8,7 @@ import mlstead.records
 from benchmarks._figures import Figure
 from benchmarks._measure import alternate, measure, progress, wall
 from benchmarks._place import TRUE, Place
+from benchmarks.empty_job import COLD
 from mlstead import discover
 from mlstead.records.base import AddRun, Query, State
 
@@ -20,12 +21,14 @@ def figures(place: Place) -> list[Figure]:
     file = place.work_file("empty", TRUE)
     measure(place.mlstead("run", file.name, cwd=file.parent))
     fill(place)
-    samples = alternate({"mlstead ps": place.mlstead("ps")}, place.repeats)["mlstead ps"]
-    seconds = wall(samples)
-    megabytes = max(sample.peak for sample in samples) / 1e6
+    samples = alternate({"mlstead": place.warm("ps"), COLD: place.mlstead("ps")}, place.repeats)
+    warm, cold = wall(samples["mlstead"]), wall(samples[COLD])
+    megabytes = max(sample.peak for sample in samples[COLD]) / 1e6
     title = f"`ps` with {RUNS:,} runs in the records"
+    goal = f"< {SECONDS} s"
     return [
-        Figure(title, seconds, "s", f"< {SECONDS} s", seconds < SECONDS),
+        Figure(title, warm, "s", goal, warm < SECONDS),
+        Figure(f"{title}, without the warm process", cold, "s", goal, cold < SECONDS),
         Figure(f"{title}, memory", megabytes, "MB", f"< {MEGABYTES} MB", megabytes < MEGABYTES),
     ]
 
