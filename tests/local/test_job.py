@@ -39,6 +39,35 @@ def test_the_folder_of_the_work_file_travels_with_uncommitted_changes(
     assert len(codes) == 2
 
 
+def test_links_between_outputs_are_kept_as_copies(door: Door, tmp_path: Path) -> None:
+    text = JOB + (
+        "command: |\n"
+        "  cd $MLSTEAD_OUTPUTS; mkdir model steps\n"
+        "  echo weights > model/w; echo first > steps/1\n"
+        "  ln -s model latest; ln -s model/w best.w; ln -s ../model/w steps/2\n"
+        "  ln -s steps/1 early; ln -s $PWD/early one\n"
+        "outputs: {model: {kind: model, name: net}, early: {kind: data}}\n"
+    )
+    door.good("run", work(tmp_path, text))
+    links = {link["slot"]: link["ref"] for link in door.show("job")["links"]}
+    assert links == {"model": "net@1", "early": "", "files": ""}
+    door.good("get", "job", "--to", tmp_path / "got")
+    got = {
+        path.relative_to(tmp_path / "got").as_posix(): path.read_text()
+        for path in (tmp_path / "got").rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+    assert got == {
+        "model/w": "weights\n",
+        "early": "first\n",
+        "files/latest/w": "weights\n",
+        "files/best.w": "weights\n",
+        "files/steps/1": "first\n",
+        "files/steps/2": "weights\n",
+        "files/one": "first\n",
+    }
+
+
 def test_outputs_become_versions_and_can_be_fetched(door: Door, tmp_path: Path) -> None:
     text = JOB + (
         "command: |\n"
@@ -153,7 +182,7 @@ def test_an_output_that_cannot_be_kept_is_named_with_the_place_of_all_files(
     )
     assert door("run", work(tmp_path, text)).code == 1
     detail = door.show("job")["run"]["detail"]
-    said, _, place = detail.partition("; ")[0].removesuffix(")").partition(" (in ")
+    said, _, place = detail.partition(") (remove it")[0].partition(" (in ")
     assert said == "pipe: a named pipe cannot be kept"
     assert (Path(place) / "w").read_text() == "weights\n"
 

@@ -83,15 +83,19 @@ def test_outputs_that_were_kept_and_not_committed_are_kept_again(
     door: Door, tmp_path: Path
 ) -> None:
     text = JOB + "outputs: {m: {kind: model, name: m}}\ncommand: |\n"
-    text += "  echo model > $MLSTEAD_OUTPUTS/m\n  echo more > $MLSTEAD_OUTPUTS/undeclared\n"
+    text += "  cd $MLSTEAD_OUTPUTS; echo model > first; ln -s first m; ln -s m latest\n"
+    text += "  echo more > undeclared\n"
     run = finishing(door, work(tmp_path, text))
     backends = Platform(door.home).backends
     folder = Path(backends.engine.outputs(run.id))
-    for _ in range(2):
-        assert outputs.keep(backends, run, folder, partial=False, now=0.0)
+    first = outputs.keep(backends, run, folder, partial=False, now=0.0)
+    (folder.parent / "files").mkdir()  # as an older mlstead left it when it was killed
+    (folder / "undeclared").rename(folder.parent / "files" / "undeclared")
+    assert outputs.keep(backends, run, folder, partial=False, now=0.0) == first
     assert door.until(run.id, "succeeded")
     door.good("get", run.id, "--to", tmp_path / "got")
     assert (tmp_path / "got" / "m").read_text() == "model\n"
+    assert (tmp_path / "got" / "files" / "latest").read_text() == "model\n"
     assert (tmp_path / "got" / "files" / "undeclared").read_text() == "more\n"
 
 
@@ -226,12 +230,12 @@ class Slow:
         self._run = run
         self.stolen: list[Lease | None] = []
 
-    def add(self, source: Path) -> Manifest:
+    def add(self, source: Path, **more: Any) -> Manifest:
         end = time.monotonic() + 5 * drive.LEASE_SECONDS
         while time.monotonic() < end:
             self.stolen.append(self._backends.store.claim(self._run.id, "thief", 1.0))
             time.sleep(drive.LEASE_SECONDS / 10)
-        return self._backends.artifacts.add(source)
+        return self._backends.artifacts.add(source, **more)
 
 
 def test_a_lease_is_kept_while_a_large_output_is_being_kept(

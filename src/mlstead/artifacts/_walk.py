@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +36,12 @@ class Found:
     legacy: bool = False
 
 
-def find(source: Path) -> tuple[list[Found], bool]:
+def find(source: Path, without: Container[str] = ()) -> tuple[list[Found], bool]:
     """List the files of a folder, or the one file; tell which of the two it was.
+
+    Args:
+        source: the folder or file; a link is followed.
+        without: names to leave out where they stand directly in the folder.
 
     Raises:
         NotFoundError: the source does not exist.
@@ -56,7 +61,9 @@ def find(source: Path) -> tuple[list[Found], bool]:
         raise UserError(f"{source}: {_what(status)}, neither a file nor a folder")
     found: list[Found] = []
     try:
-        _walk(root, root, "", (root,), found)
+        with os.scandir(root) as entries:
+            top = [entry for entry in entries if entry.name not in without]
+        _walk(root, top, "", (root,), found)
     except UserError as error:
         # whoever did not choose the folder, such as that of a run's outputs, learns which it is
         raise UserError(f"{error} (in {root})", hint=error.hint) from error
@@ -65,25 +72,31 @@ def find(source: Path) -> tuple[list[Found], bool]:
     return found, False
 
 
-def _walk(root: str, folder: str, prefix: str, above: tuple[str, ...], found: list[Found]) -> None:
+def _walk(
+    root: str,
+    entries: Iterable[os.DirEntry[str]],
+    prefix: str,
+    above: tuple[str, ...],
+    found: list[Found],
+) -> None:
     if len(above) > _DEEPEST or len(found) > _MOST_FILES:
         raise UserError(f"{prefix}: too deep, or too many files", hint="pack it into an archive")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = prefix + entry.name
-            check_path(path)
-            real = _inside(root, entry.path, path) if entry.is_symlink() else entry.path
-            status = entry.stat()
-            if stat.S_ISREG(status.st_mode):
-                found.append(_found(path, real, status))
-            elif not stat.S_ISDIR(status.st_mode):
-                raise UserError(
-                    f"{path}: {_what(status)} cannot be kept", hint="remove it, or leave it out"
-                )
-            elif real in above:
-                raise UserError(f"{path}: a link to a folder that it stands in")
-            else:
-                _walk(root, real, path + "/", (*above, real), found)
+    for entry in entries:
+        path = prefix + entry.name
+        check_path(path)
+        real = _inside(root, entry.path, path) if entry.is_symlink() else entry.path
+        status = entry.stat()
+        if stat.S_ISREG(status.st_mode):
+            found.append(_found(path, real, status))
+        elif not stat.S_ISDIR(status.st_mode):
+            raise UserError(
+                f"{path}: {_what(status)} cannot be kept", hint="remove it, or leave it out"
+            )
+        elif real in above:
+            raise UserError(f"{path}: a link to a folder that it stands in")
+        else:
+            with os.scandir(real) as below:
+                _walk(root, below, path + "/", (*above, real), found)
 
 
 def _what(status: os.stat_result) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,8 +81,13 @@ class ArtifactStore(abc.ABC):
     """Keeps folders and files by the hash of their bytes, in DVC's layout."""
 
     @abc.abstractmethod
-    def add(self, source: Path, *, progress: Progress | None = None) -> Manifest:
+    def add(
+        self, source: Path, *, progress: Progress | None = None, without: Container[str] = ()
+    ) -> Manifest:
         """Store a file or a folder; the bytes first, then the manifest.
+
+        What stands directly in the folder under a name in ``without`` is left out; links to it
+        are kept like all others.
 
         Adding what is there already changes nothing. Links that stay inside the folder are kept
         as copies of what they point to; empty folders are not kept.

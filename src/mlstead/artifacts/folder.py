@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,8 +34,10 @@ class FolderStore(ArtifactStore):
         self.tmp = location / "tmp"
         self.shelf = _trees.Shelf(cache)
 
-    def add(self, source: Path, *, progress: Progress | None = None) -> Manifest:
-        found, single = _walk.find(source)
+    def add(
+        self, source: Path, *, progress: Progress | None = None, without: Container[str] = ()
+    ) -> Manifest:
+        found, single = _walk.find(source, without)
         real = str(self.location.absolute())
         if any(file.real.startswith(real + "/") for file in found):
             raise UserError(f"{source}: holds the store itself", hint="add a folder inside it")

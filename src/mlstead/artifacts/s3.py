@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +28,10 @@ class S3Store(ArtifactStore):
         self.blobs = cache / "blobs"
         self.shelf = _trees.Shelf(cache)
 
-    def add(self, source: Path, *, progress: Progress | None = None) -> Manifest:
-        found, single = _walk.find(source)
+    def add(
+        self, source: Path, *, progress: Progress | None = None, without: Container[str] = ()
+    ) -> Manifest:
+        found, single = _walk.find(source, without)
         return self._keep(found, single, progress)
 
     def adopt(self, repo_cache: Path, out: DvcOut, *, progress: Progress | None = None) -> Manifest:

@@ -148,6 +148,20 @@ class ArtifactContract:
         assert not (tmp_path / "out/link.csv").is_symlink()
         assert (tmp_path / "out/again/deep/run.sh").is_file()
 
+    def test_names_left_out_are_not_kept_but_links_to_them_are(
+        self, store: ArtifactStore, source: Path
+    ) -> None:
+        (source / "latest").symlink_to("sub")
+        (source / "more" / "sub").mkdir(parents=True)
+        (source / "more" / "sub" / "same").symlink_to("../../a.csv")
+        manifest = store.add(source, without={"sub", "a.csv", "same.csv", "nowhere"})
+        assert {entry.path for entry in manifest.entries} == {
+            "empty",
+            "größe ü.txt",
+            "latest/deep/run.sh",
+            "more/sub/same",
+        }
+
     @pytest.mark.parametrize("to", ["/etc/passwd", "../outside", "nowhere", "."])
     def test_links_that_lead_out_or_nowhere_or_round_are_refused(
         self, store: ArtifactStore, source: Path, to: str

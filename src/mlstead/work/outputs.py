@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from mlstead.records.base import AddLinks, AddVersion, Change, Link, Run, SetAli
 from mlstead.work.base import Backends
 
 VALUES = "values.json"
-REST = "files"  # beside it; the engine drops both
+REST = "files"  # stood beside it in older versions; the engine drops both
 
 
 def read_values(folder: Path) -> dict[str, Any]:
@@ -40,7 +40,9 @@ def keep(backends: Backends, run: Run, folder: Path, *, partial: bool, now: floa
     """Store a run's output folder; give the changes that make it visible.
 
     Declared data and models become numbered versions, unless ``partial``. What was not declared
-    is kept together as the output ``files``.
+    is kept together as the output ``files``; links in it, such as ``latest -> model``, are kept
+    as copies of what they lead to, also where that is a declared output. (The store holds equal
+    bytes once.) Nothing is moved or changed, so that keeping may be tried again.
 
     Raises:
         UserError: something in it cannot be kept, such as a link that leads out of it.
@@ -58,6 +60,7 @@ def keep(backends: Backends, run: Run, folder: Path, *, partial: bool, now: floa
                 f"outputs: {name}: the link points outside the folder",
                 hint="cp -rL copies what links lead to, such as inputs",
             )
+    _take_back(folder, there, declared)
     changes: list[Change] = []
     links: list[Link] = []
     for slot, output in declared.items():
@@ -71,30 +74,22 @@ def keep(backends: Backends, run: Run, folder: Path, *, partial: bool, now: floa
             changes += more
             ref = f"{version.name}@{version.number}"
         links.append(Link(run.id, "output", slot, output["kind"], manifest.digest, ref, partial))
-    rest = _rest(backends, folder, there)
-    if rest is not None:
+    if there:
+        rest = backends.artifacts.add(folder, without={VALUES, *declared})
         links.append(Link(run.id, "output", "files", "files", rest.digest, "", partial))
     if links:
         changes.append(AddLinks(tuple(links)))
     return changes
 
 
-def _rest(backends: Backends, folder: Path, there: Mapping[str, Path]) -> Manifest | None:
-    """Store the undeclared entries as one tree; None if there are none.
-
-    They are moved aside first. Keeping may be tried again (a crash, a full disk, a number that
-    another run took), so what was moved by an earlier try belongs to it.
-    """
-    rest = folder.parent / REST
-    if rest.is_symlink():
-        rest.unlink()  # the program's: entries must never be moved to where it leads
-    if there:
-        rest.mkdir(exist_ok=True)
-    for name, path in there.items():
-        path.rename(rest / name)
-    if not rest.is_dir() or not any(rest.iterdir()):
-        return None
-    return backends.artifacts.add(rest)
+def _take_back(folder: Path, there: dict[str, Path], declared: Container[str]) -> None:
+    """Bring back what an older mlstead moved aside and could not keep before it ended."""
+    aside = folder.parent / REST
+    if aside.is_symlink() or not aside.is_dir():
+        return  # a link is the program's: nothing is taken from where it leads
+    for path in aside.iterdir():
+        if path.name not in there and path.name not in declared and path.name != VALUES:
+            there[path.name] = path.rename(folder / path.name)
 
 
 def _version(
