@@ -21,6 +21,7 @@ Blob = Callable[[Entry], Path]
 """Gives the place on this disk of the bytes of a file."""
 
 _LOOK_SECONDS = 10.0
+_DAY = 86400.0
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -121,7 +122,9 @@ class Shelf:
     """The read-only trees that a store's local cache holds, each made once.
 
     Programs read them in place. Their files share no inode with the store, and a tree that a
-    program wrote to all the same (as root can) is made again from the store's objects.
+    program wrote to all the same (as root can) is made again from the store's objects. The
+    spoilt one stays beside it for a day: a program may stand in it, and shall not lose its files
+    under its feet.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -176,11 +179,8 @@ class Shelf:
                 _lay_out(manifest, blob, inside, link=False)
                 _protect(aside)
                 (aside / "stamp").write_text(_stamp(aside / "data"))
-                spoilt = _disk.beside(tree)
-                with suppress(FileNotFoundError):
-                    tree.rename(spoilt)
+                self._set_aside(tree)
                 aside.rename(tree)
-                _disk.remove_tree(spoilt)
             except BaseException:
                 _disk.remove_tree(aside)
                 raise
@@ -188,18 +188,30 @@ class Shelf:
 
     def drop(self, digest: str) -> None:
         """Forget the tree of a version whose bytes have turned out to be damaged."""
-        _disk.remove_tree(self.folder / check_digest(digest))
+        self._set_aside(self.folder / check_digest(digest))
+
+    def _set_aside(self, tree: Path) -> None:
+        """Take a tree from its place; remove what was set aside of it more than a day ago."""
+        for spoilt in self.folder.glob(f".{tree.name}.*"):
+            _remove_if_unused(spoilt, _DAY)
+        spoilt = _disk.beside(tree)
+        with suppress(FileNotFoundError):
+            os.utime(tree)
+            tree.rename(spoilt)
 
     def collect(self, keep: Container[str], older_than: float, *, dry_run: bool) -> None:
         """Remove trees that nobody needs and nobody used lately."""
         if dry_run or not self.folder.is_dir():
             return
         for tree in list(self.folder.iterdir()):
-            if tree.name in keep:
-                continue
-            with suppress(FileNotFoundError):
-                if time.time() - tree.stat().st_mtime > older_than:
-                    _disk.remove_if_old(tree, older_than)
+            if tree.name not in keep:
+                _remove_if_unused(tree, older_than)
+
+
+def _remove_if_unused(tree: Path, seconds: float) -> None:
+    with suppress(FileNotFoundError):
+        if time.time() - tree.stat().st_mtime > seconds:
+            _disk.remove_if_old(tree, seconds)
 
 
 def _protect(tree: Path) -> None:

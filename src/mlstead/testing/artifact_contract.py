@@ -240,6 +240,24 @@ class ArtifactContract:
         (tree / "sub" / "more").write_bytes(b"")
         assert contents(again().materialize(digest)) == contents(source)
 
+    def test_a_program_that_stands_in_a_tree_that_is_made_again_keeps_its_files(
+        self, again: Make, source: Path
+    ) -> None:
+        digest = again().add(source).digest
+        tree = again().materialize(digest)
+        handle = os.open(tree, os.O_RDONLY)  # as its working folder would
+        try:
+            tree.chmod(0o755)
+            (tree / "cache.idx").write_bytes(b"x")
+            assert contents(again().materialize(digest)) == contents(source)
+            again().collect([digest])
+            assert os.access("a.csv", os.R_OK, dir_fd=handle)
+            again().collect([digest], older_than=_OLD)
+            assert not os.listdir(handle)  # noqa: PTH208 a folder without a path
+        finally:
+            os.close(handle)
+        assert contents(again().materialize(digest)) == contents(source)
+
     def test_materialize_gives_a_single_file_under_its_name(
         self, store: ArtifactStore, source: Path
     ) -> None:
