@@ -55,6 +55,37 @@ finally:
     assert logs.endswith("bye\n")
 
 
+def test_what_a_step_writes_to_its_gathered_inputs_does_not_reach_the_next_run(
+    door: Door, tmp_path: Path
+) -> None:
+    text = (
+        HEAD
+        + """
+params: {junk: 0}
+steps:
+  work:
+    foreach: [1, 2]
+    cache: true
+    params: {x: "${{ item }}"}
+    command: echo $MLSTEAD_PARAM_X > $MLSTEAD_OUTPUTS/o
+    outputs: {o: {kind: data}}
+  join:
+    data: {all: {step: work, output: o}}
+    params: {junk: "${{ params.junk }}"}
+    command: |
+      cd $MLSTEAD_INPUTS/all; cat 0 1; ls
+      test $MLSTEAD_PARAM_JUNK = 0 && exit
+      chmod u+w 0; echo JUNK >> 0; rm 1; echo 3 > 1; touch more
+"""
+    )
+    file = work(tmp_path, text)
+    for junk in (1, 0):
+        # each as a process of its own, which has not looked at the inputs lately
+        done = door.process("run", file, "-p", f"junk={junk}")
+        assert done.code == 0, done.err
+        assert door.good("logs", "pipe").out.endswith("1\n2\n0\n1\nindex.json\n")
+
+
 def test_conditions_failures_and_finally(door: Door, tmp_path: Path) -> None:
     text = (
         HEAD

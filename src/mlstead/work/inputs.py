@@ -3,9 +3,9 @@
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlstead.records.base import from_json, to_json
 from mlstead.work.base import Backends
 
 Pin = Mapping[str, Any]
+_INDEX = "index.json"
 
 
 def parts_pin(parts: list[dict[str, Any]], mode: str) -> dict[str, Any]:
@@ -34,7 +35,11 @@ def locate(backends: Backends, pin: Pin) -> str:
 
 
 def _gather(backends: Backends, pin: Pin) -> Path:
-    """Make the folder with one entry per index and an ``index.json``; once."""
+    """Make the folder with one entry per index and an ``index.json``, or mend it.
+
+    It is looked at every time: a program may have written to it or to what it links to, and a
+    home may have been moved.
+    """
     index = [
         {"index": part["index"], "item": part["item"], "values": part["values"]}
         for part in pin["parts"]
@@ -42,17 +47,58 @@ def _gather(backends: Backends, pin: Pin) -> Path:
     text = json.dumps(index, sort_keys=True)
     name = hashlib.sha256((pin["digest"] + text).encode()).hexdigest()[:32]
     folder = backends.home / "cache" / "parts" / name
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # before anything is made: a store that does not answer is asked again later
-    sources = {it["index"]: backends.artifacts.materialize(it["digest"]) for it in pin["parts"]}
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
-    for place, source in sources.items():
-        (aside / str(place)).symlink_to(source)
-    (aside / "index.json").write_text(text, encoding="utf-8")
-    try:
-        os.rename(aside, folder)  # noqa: PTH104 must fail when another made it meanwhile
-    except OSError:
-        shutil.rmtree(aside)
+    wanted = {
+        str(part["index"]): str(backends.artifacts.materialize(part["digest"]))
+        for part in pin["parts"]
+    }
+    _mend(folder, {**wanted, _INDEX: text})
     return folder
+
+
+def _mend(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Make a folder hold these links, and this text as ``index.json``, and nothing else.
+
+    Entries that are right stay, and each other one is replaced at once: a running program may
+    read them, or another driver may be doing the same.
+    """
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = _look(folder)
+    wrong = [name for name, content in wanted.items() if found.get(name) != content]
+    surplus = found.keys() - wanted.keys()
+    if not wrong and not surplus:
+        return
+    folder.chmod(0o755)
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent, prefix=".new-", ignore_cleanup_errors=True
+    ) as aside:
+        new, old = Path(aside, "new"), Path(aside, "old")
+        old.mkdir()
+        for name in surplus:
+            with suppress(FileNotFoundError):
+                (folder / name).rename(old / name)
+        for name in wrong:
+            if name == _INDEX:
+                new.write_text(wanted[name], encoding="utf-8")
+            else:
+                new.symlink_to(wanted[name])
+            place = folder / name
+            if place.is_dir() and not place.is_symlink():
+                with suppress(FileNotFoundError):
+                    place.rename(old / name)
+            new.replace(place)
+
+
+def _look(folder: Path) -> dict[str, str]:
+    """Give where each link of a folder leads, what ``index.json`` says, and "" for all else."""
+    found = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found[entry.name] = ""
+            if entry.is_symlink():
+                found[entry.name] = os.readlink(entry.path)  # noqa: PTH115
+            elif entry.name == _INDEX and entry.is_file():
+                found[entry.name] = Path(entry.path).read_text("utf-8", errors="replace")
+    return found
