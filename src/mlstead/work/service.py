@@ -328,7 +328,8 @@ class Driver:
         if any(event.name == generations.STOPPED for event in store.events(self.run.id)):
             return None  # nothing of that name is to run any more
         old = store.run(handed["from"])
-        kept = {key: old.extra[key] for key in ("pin", "resolved", "traffic", "port")}
+        names = ("pin", "resolved", "traffic", "port", "caller", "packages")
+        kept = {key: old.extra[key] for key in names if key in old.extra}
         return Run(
             id=child_id(self.run.id, "back"),
             project=old.project,
