@@ -320,13 +320,18 @@ class Runs:
         """Take a sweep or pipeline up again where it ended; ``trials`` more for a sweep.
 
         Raises:
-            UserError: it has not ended, or is of a kind that cannot go on.
+            UserError: it or its parent has not ended, or it is of a kind that cannot go on.
         """
         run = self.find(text)
         if run.kind not in ("sweep", "pipeline"):
             raise UserError(f"{run.id}: a {run.kind} cannot be resumed", hint="run it again")
         if not run.state.final:
             raise UserError(f"{run.id} has not ended: it is {run.state}")
+        if run.parent and not self._backends.store.run(run.parent).state.final:
+            raise UserError(
+                f"{run.id} is a step of {run.parent}, which has not ended",
+                hint=f"mlstead run --resume {run.parent}, once it has ended",
+            )
         extra = {
             **run.extra,
             "generation": int(run.extra.get("generation", 1)) + 1,

@@ -176,4 +176,8 @@ def _end(nodes: Iterable[Node], outcomes: Mapping[str, State | None], stopping: 
     bad = [node.name for node in nodes if outcomes[node.name] in BAD - {State.BLOCKED}]
     if bad:
         return End(State.FAILED, f"step {bad[0]} did not succeed")
+    # what failed may have been taken up alone meanwhile; what waited for it has still not run
+    blocked = [node.name for node in nodes if outcomes[node.name] is State.BLOCKED]
+    if blocked:
+        return End(State.FAILED, f"step {blocked[0]} did not run")
     return End(State.SUCCEEDED)

@@ -57,6 +57,12 @@ def test_a_step_whose_need_failed_is_blocked_and_the_pipeline_fails() -> None:
     assert "a" in end.detail
 
 
+def test_a_pipeline_fails_where_a_step_stayed_blocked_though_its_need_ended_well_since() -> None:
+    assert decide(chain(A, B), {"a": [OK], "b": [State.BLOCKED]}) == [
+        End(State.FAILED, "step b did not run")
+    ]
+
+
 def test_a_step_whose_need_was_skipped_is_skipped_and_that_is_no_failure() -> None:
     [action] = decide(chain(A, B), {"a": [SKIP]})
     assert isinstance(action, Mark)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.work.bench import Bench, bench, until
 
 from mlstead.artifacts.base import Manifest, Progress
 from mlstead.artifacts.folder import FolderStore
-from mlstead.errors import NotFoundError, UnavailableError
+from mlstead.engines.memory import MemoryEngine
+from mlstead.errors import NotFoundError, UnavailableError, UserError
 from mlstead.records.base import Run, SetRun, State
 
 HEAD = "mlstead: 1\nkind: pipeline\nname: pipe\ndefaults: {code: null}\nsteps:\n"
@@ -209,6 +211,78 @@ def test_equal_instances_of_one_fan_out_are_computed_once(desk: Bench, clock: Cl
         until(loop, lambda: ended(desk, run))
     first, *others = desk.children(run).values()
     assert [child.cached for child in others] == [first.id, first.id]
+
+
+BIG = "  a: {command: sleep 9, cache: true, resources: {cpu: 500}%s}\n"
+SMALL = BIG.replace("500", "1")
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tasks that want much wait for ever."""
+    real = MemoryEngine._begin
+
+    def begin(self: Any, held: Any) -> None:
+        if held.submission.request["resources"]["cpu"] < 100:
+            real(self, held)
+
+    monkeypatch.setattr(MemoryEngine, "_begin", begin)
+
+
+@pytest.mark.usefixtures("crowded")
+def test_a_step_does_not_wait_for_an_equal_one_that_itself_waits_for_a_place(
+    desk: Bench, clock: Clock
+) -> None:
+    with desk.loop() as loop:
+        big = desk.submit(HEAD + BIG % "")
+        until(loop, lambda: states(desk, big) == {"a": "queued"})
+        small = desk.submit(HEAD + SMALL % "")
+        until(loop, lambda: states(desk, small) == {"a": "running"})
+        third = desk.submit(HEAD + SMALL % "")  # of two equal ones the one that has begun counts
+        until(loop, lambda: states(desk, third) == {"a": "pending"})
+        clock.now += 10
+        until(loop, lambda: ended(desk, small) and ended(desk, third))
+    one, other = desk.children(small)["a"], desk.children(third)["a"]
+    assert (one.state, one.cached) == (State.SUCCEEDED, "")
+    assert (other.state, other.cached) == (State.SUCCEEDED, one.id)
+    assert states(desk, big) == {"a": "queued"}
+
+
+@pytest.mark.usefixtures("crowded")
+def test_equal_instances_of_one_fan_out_wait_for_the_one_that_waits_for_a_place(
+    desk: Bench,
+) -> None:
+    run = desk.submit(HEAD + BIG % ", foreach: [1, 1, 1]")
+    with desk.loop() as loop:
+        until(loop, lambda: len(states(desk, run)) == 3)
+        first, *others = desk.children(run).values()
+        until(loop, lambda: desk.backends.store.run(first.id).state is State.QUEUED)
+    assert [child.detail for child in others] == [
+        f"waits for {first.id}, which computes the same"
+    ] * 2
+
+
+def test_a_sweep_cannot_be_resumed_under_the_feet_of_its_pipeline(
+    desk: Bench, clock: Clock
+) -> None:
+    run = desk.submit(
+        HEAD
+        + "  s: {kind: sweep, search: {points: [{x: 1}]},\n"
+        + "      trial: {command: 'false', params: {x: 0}}}\n"
+        + "  z: {needs: [s], command: 'true'}\n  l: {command: sleep 9}\n"
+    )
+    with desk.loop() as loop:
+        until(loop, lambda: states(desk, run).get("z") == "blocked")
+        sweep = desk.children(run)["s"]
+        with pytest.raises(UserError, match=f"{run.id}, which has not ended") as error:
+            desk.resume(sweep)
+        assert f"run --resume {run.id}" in error.value.hint
+        clock.now += 10
+        until(loop, lambda: ended(desk, run))
+    assert states(desk, run) == {"s": "failed", "z": "blocked", "l": "succeeded"}
+    assert desk.backends.store.run(run.id).state is State.FAILED
+    desk.resume(sweep)  # now nobody else moves it
+    assert desk.backends.store.run(sweep.id).state is State.QUEUED
 
 
 def test_a_pipeline_is_taken_up_again_by_drivers_that_come_and_go(
