@@ -69,7 +69,7 @@ class Driver:
         self._later = Later()
         self._same: dict[str, str] = {}  # who computes what a waiting child wants
         self._sent: list[Run] = []
-        self._at_work: dict[str, str] | None = None
+        self._at_work: dict[str, Run] | None = None
         self._links: dict[str, list[Link]] = {}
         self._load_links(list(self._family))
         waiting = [it for it in self._family if it.kind == "job" and it.state is State.QUEUED]
@@ -212,7 +212,7 @@ class Driver:
         else:
             row = self._prepared(row)
         if row.state is not State.PENDING and reuse.KEY in row.extra:
-            self._working()[row.extra[reuse.KEY]] = row.id
+            self._working()[row.extra[reuse.KEY]] = row
         return row
 
     def _prepared(self, row: Run) -> Run:
@@ -233,13 +233,14 @@ class Driver:
         hit = reuse.hit(self._backends, row, self._steps[steps.step_name(row)])
         if hit is None and was:
             hit = reuse.taken(self._backends, row, was)
-        if hit is None and (other := self._working().get(row.extra[reuse.KEY])):
-            self._same[row.key] = other
+        other = None if hit else self._working().get(row.extra[reuse.KEY])
+        if other is not None and reuse.worth_waiting(self._backends, other, self.run):
+            self._same[row.key] = other.id
         return hit
 
-    def _working(self) -> dict[str, str]:
+    def _working(self) -> dict[str, Run]:
         if self._at_work is None:
-            self._at_work = reuse.at_work(self._backends, self.run.project)
+            self._at_work = reuse.at_work(self._backends, self.run)
         return self._at_work
 
     def _record(self, fresh: Sequence[Run]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from mlstead.engines.base import Phase
 from mlstead.errors import NotFoundError
 from mlstead.records.base import (
     AddCache,
@@ -21,6 +22,7 @@ from mlstead.work.task import cache_key
 
 KEY = "cache_key"
 _AT_WORK = (State.QUEUED, State.STARTING, State.RUNNING, State.FINISHING)
+_BUSY = (Phase.STARTING, Phase.RUNNING)
 
 
 def marked(row: Run, step: Step) -> Run:
@@ -71,12 +73,34 @@ def answered(row: Run, source: Run, now: float) -> Run:
     )
 
 
-def at_work(backends: Backends, project: str) -> dict[str, str]:
-    """Give the runs that compute something the cache may have later, by its key."""
-    runs = backends.store.runs(
-        Query(project=project, kind="job", parent="*", states=_AT_WORK, limit=0)
-    )
-    return {str(run.extra[KEY]): run.id for run in runs if KEY in run.extra}
+def at_work(backends: Backends, pipeline: Run) -> dict[str, Run]:
+    """Give the runs that may leave soon what the cache lacks, by its key.
+
+    One that computes already is preferred to one that only waits for its place.
+    """
+    query = Query(project=pipeline.project, kind="job", parent="*", states=_AT_WORK, limit=0)
+    found = [run for run in backends.store.runs(query) if KEY in run.extra]
+    found.sort(key=lambda run: (_begun(run), run.parent == pipeline.id))
+    return {str(run.extra[KEY]): run for run in found}
+
+
+def worth_waiting(backends: Backends, run: Run, pipeline: Run) -> bool:
+    """Say whether a step may wait for the result of an equal run.
+
+    Not for one of another pipeline that itself waits for a place: it may want more than the step
+    does, resources are not part of the key, and then the step could have ended long before.
+    """
+    if run.parent == pipeline.id or _begun(run):
+        return True
+    try:  # the engine knows of a start before the records do
+        return backends.engine.status(run.id).phase in _BUSY
+    except NotFoundError:
+        return False
+
+
+def _begun(run: Run) -> bool:
+    """Say whether a run has its place; STARTING without a request waits for its copy in MLflow."""
+    return run.state is not State.QUEUED and bool(run.request)
 
 
 def copied_links(backends: Backends, row: Run) -> list[Change]:
