@@ -72,6 +72,11 @@ def holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{time.monotonic_ns()}"
 
 
+def _time(run: Run) -> int:
+    """Say how often a run has been taken up again, from 1."""
+    return int(run.extra.get("generation", 1))
+
+
 class _Heart:
     """Renews leases in a thread of its own: to keep a large output takes longer than a lease."""
 
@@ -302,6 +307,9 @@ class Loop:
 
     def _look_at(self, run: Run) -> None:
         driver = self._drivers.get(run.id)
+        if driver is not None and _time(run) != _time(driver.run):
+            self._drop(run.id)  # taken up again: its driver knows the children as they were before
+            driver = None
         if driver is not None:
             if (run.stop and not driver.run.stop) or run.state is not driver.run.state:
                 driver.run = run
@@ -315,6 +323,10 @@ class Loop:
             return
         lease = self._claim(run)
         if lease is None:
+            return
+        run = self._backends.store.run(run.id)  # somebody may have ended it until now
+        if run.state.final:
+            self._drop(run.id)
             return
         try:
             self._drivers[run.id] = _driver(self._backends, run, lease)

@@ -1,5 +1,6 @@
 """The changes that end a run: its state, the event, and the messages it promised."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,15 @@ def ending(
     changes.append(AddEvents((Event(run.id, f"run-{state}", now, 0, data),)))
     changes += messages(run, _WHEN.get(state, "failed"), now, detail)
     return changes
+
+
+def as_ended(run: Run, now: Run, state: State) -> Run:
+    """Give a run as its driver has ended it; ``now`` is what the records say since.
+
+    It may have been taken up again already. That is for a new driver: this one knows the children
+    as they were before.
+    """
+    return now if now.state.final else dataclasses.replace(run, state=state)
 
 
 def messages(run: Run, when: str, now: float, detail: str = "") -> list[Change]:

@@ -22,7 +22,7 @@ from mlstead.spec.record import from_record
 from mlstead.spec.work import Pipeline, Step
 from mlstead.work import generations, graph, job, reuse, steps
 from mlstead.work.base import Backends
-from mlstead.work.ending import ending
+from mlstead.work.ending import as_ended, ending
 from mlstead.work.family import Family, taken_up
 from mlstead.work.later import Later, told
 
@@ -315,7 +315,7 @@ class Driver:
         self._backends.store.commit(
             ending(self.run, action.state, self._backends.clock(), fields), lease=self.lease
         )
-        self.run = self._backends.store.run(self.run.id)
+        self.run = as_ended(self.run, self._backends.store.run(self.run.id), action.state)
 
     def _values(self) -> dict[str, object]:
         return {child.key: dict(child.values) for child in self._family if child.values}

@@ -31,7 +31,7 @@ from mlstead.spec.record import dump, from_record
 from mlstead.spec.work import SweepBody
 from mlstead.work import job
 from mlstead.work.base import Backends, child_id
-from mlstead.work.ending import ending
+from mlstead.work.ending import as_ended, ending
 from mlstead.work.later import Later
 from mlstead.work.later import told as told_error
 from mlstead.work.pins import key_of_environment
@@ -340,7 +340,7 @@ class Driver:
         fields = {"detail": detail, "values": values}
         changes += ending(self.run, state, self._now(), fields)
         self._backends.store.commit(changes, lease=self.lease)
-        self.run = self._backends.store.run(self.run.id)
+        self.run = as_ended(self.run, self._backends.store.run(self.run.id), state)
 
     def _best(self) -> Run | None:
         if self._spec.metric is None:

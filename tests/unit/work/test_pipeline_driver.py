@@ -321,3 +321,32 @@ def test_a_pipeline_is_taken_up_again_by_drivers_that_come_and_go(
     with desk.loop() as loop:
         until(loop, lambda: ended(desk, run))
     assert desk.children(run) == found
+
+
+SWEEP = (
+    "mlstead: 1\nkind: sweep\nname: s\nsearch: {points: [{x: 1}]}\n"
+    "trial: {command: 'false', params: {x: 0}, code: null}\n"
+)
+
+
+@pytest.mark.parametrize(
+    "text", [HEAD + "  a: {command: 'false'}\n", SWEEP], ids=["pipeline", "sweep"]
+)
+def test_what_is_taken_up_again_in_the_moment_of_its_end_goes_on(
+    desk: Bench, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    run = desk.submit(text)
+    real = desk.store.commit
+
+    def commit(changes: Any, **more: Any) -> None:
+        real(changes, **more)
+        now = desk.store.run(run.id)
+        if now.state.final and "generation" not in now.extra:
+            desk.resume(run)
+
+    monkeypatch.setattr(desk.store, "commit", commit)
+    with desk.loop() as loop:
+        until(loop, lambda: ended(desk, run))
+    now = desk.store.run(run.id)
+    assert (now.state, now.extra["generation"]) == (State.FAILED, 2)
+    assert [child.id[-3:] for child in desk.children(run).values()] == ["-r2"]
