@@ -23,7 +23,7 @@ from mlstead.errors import (
     UserError,
 )
 from mlstead.records.base import Lease, Query, Run, State
-from mlstead.work import job, outbox, sync
+from mlstead.work import job, outbox, sync, unreleased
 from mlstead.work.base import Backends
 from mlstead.work.caller import as_submitted
 from mlstead.work.ending import ending
@@ -145,6 +145,8 @@ class Loop:
         self._later: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(max_workers=1)  # messages must not hold the loop up
         self._sending: Future[int] | None = None
+        if not only:
+            unreleased.release_noted(backends)
         self._look()
 
     @property

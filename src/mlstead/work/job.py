@@ -18,7 +18,7 @@ from mlstead.records.base import (
     SetRun,
     State,
 )
-from mlstead.work import outputs
+from mlstead.work import outputs, unreleased
 from mlstead.work.base import Backends
 from mlstead.work.caller import as_submitted
 from mlstead.work.ending import ending, messages
@@ -114,22 +114,26 @@ def finish(backends: Backends, run: Run, lease: Lease | None = None) -> Run:
         now = backends.clock()
         try:
             changes = outputs.keep(backends, run, folder, partial=not good, now=now)
+            unreleased.note(backends, run.id)
         except UserError as error:
             # it can never be kept: to try for ever would keep the driver from all other runs
             changes, state, undone = [], State.FAILED if good else state, True
             detail = run.detail or f"{told(error)}; what it wrote is still in {folder.parent}"
             fields |= {"detail": detail, "reason": run.reason or "error"}
+            unreleased.drop(backends, run.id)
         when = float(run.status.get("ended") or now)
         changes += ending(run, state, when, fields)
         try:
             backends.store.commit(changes, lease=lease)
             if not undone:
                 backends.engine.release(run.id)
+                unreleased.drop(backends, run.id)
             break
         except ConflictError:
             # another run took the version number, or another process ended this run
             current = backends.store.run(run.id)
             if current.state.final:
+                unreleased.drop(backends, run.id)  # whoever ended it knows what must stay
                 return current
             if attempt == TRIES - 1:
                 raise

@@ -192,7 +192,7 @@ class LocalEngine(Engine):
         for number in attempt.numbers(task):
             for folder in (task / str(number)).glob("outputs*"):
                 if folder.is_symlink():
-                    folder.unlink()
+                    folder.unlink(missing_ok=True)
                 else:
                     shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(task / str(number) / "files", ignore_errors=True)
