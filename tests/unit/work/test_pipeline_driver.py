@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,11 @@ class Flaky(FolderStore):
         self._answer()
         return super().materialize(digest)
 
-    def add(self, path: Path, *, progress: Progress | None = None) -> Manifest:
+    def add(
+        self, source: Path, *, progress: Progress | None = None, without: Container[str] = ()
+    ) -> Manifest:
         self._answer()
-        return super().add(path, progress=progress)
+        return super().add(source, progress=progress, without=without)
 
 
 @pytest.fixture
