@@ -97,14 +97,20 @@ def supervisor(door: Door, task: str, attempt: int = 1) -> psutil.Process:
 
 def driver(door: Door) -> psutil.Process:
     """Find the background driver's supervisor; the driver itself is below it."""
-    lock = door.home / "drive-local.lock"
+    found: list[psutil.Process] = []
 
     def there() -> bool:
-        task = lock.read_text() if lock.exists() else ""
-        return bool(task) and Progress(Home(door.home).task(task) / "1").running is not None
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                mine = process.environ().get("MLSTEAD_HOME") == str(door.home)
+                if mine and process.cmdline()[-3:] == ["drive", "--role", "drive"]:
+                    found.append(process)
+        return bool(found)
 
     wait(there, LONG, lambda: "no driver started")
-    return supervisor(door, lock.read_text())
+    above = found[0].parent()
+    assert above is not None
+    return above
 
 
 def kill(*processes: psutil.Process) -> None:
