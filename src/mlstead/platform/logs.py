@@ -10,7 +10,6 @@ from mlstead.records.base import Query, Run, State
 from mlstead.work import sync
 from mlstead.work.base import Backends
 
-ALL = 1_000_000
 LOOK_SECONDS = 0.2
 
 
@@ -35,7 +34,7 @@ def _of_children(backends: Backends, run: Run, *, follow: bool) -> Iterator[byte
     given: set[str] = set()
     while True:
         over = not follow or backends.store.run(run.id).state.final
-        for child in backends.store.runs(Query(parent=run.id, limit=ALL)):
+        for child in backends.store.runs(Query(parent=run.id, limit=0)):
             if child.id not in given and _has_output(child):
                 given.add(child.id)
                 yield f"--- {child.key} ({child.state}) ---\n".encode()

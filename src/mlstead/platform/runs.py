@@ -35,7 +35,6 @@ if TYPE_CHECKING:  # listing runs must not load the models
     from mlstead.spec.work import Work
 
 POLL_SECONDS = 0.1
-ALL = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -214,7 +213,7 @@ class Runs:
 
     def children(self, run_id: str) -> Sequence[Run]:
         """List a run's children as the records know them now, oldest first."""
-        return self._backends.store.runs(Query(parent=run_id, limit=ALL))
+        return self._backends.store.runs(Query(parent=run_id, limit=0))
 
     def counts(self, runs: Sequence[Run]) -> Mapping[str, Mapping[State, int]]:
         """Count the children of runs by state."""
@@ -248,7 +247,7 @@ class Runs:
         return Details(
             run=run,
             events=tuple(store.events(run.id)),
-            children=tuple(store.runs(Query(parent=run.id, limit=ALL))),
+            children=tuple(store.runs(Query(parent=run.id, limit=0))),
             links=tuple(store.links([run.id])),
             metrics=store.latest([run.id]).get(run.id, {}),
             counts=store.counts([run.id]).get(run.id, {}),

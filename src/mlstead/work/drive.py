@@ -27,6 +27,7 @@ from mlstead.work import job, outbox, sync, unreleased
 from mlstead.work.base import Backends
 from mlstead.work.caller import as_submitted
 from mlstead.work.ending import ending
+from mlstead.work.later import told
 
 LEASE_SECONDS = 6.0
 RENEW_SECONDS = 2.0
@@ -240,8 +241,7 @@ class Loop:
 
     def _give_up(self, run: Run, lease: Lease, error: UserError) -> None:
         """End a run that can never go on, so that it does not keep the driver from the others."""
-        detail = f"{error}" + (f" ({error.hint})" if error.hint else "")
-        changes = ending(run, State.FAILED, self._backends.clock(), {"detail": detail})
+        changes = ending(run, State.FAILED, self._backends.clock(), {"detail": told(error)})
         with contextlib.suppress(ConflictError):
             self._backends.store.commit(changes, lease=lease)
         self._drop(run.id)
