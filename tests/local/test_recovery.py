@@ -89,8 +89,6 @@ def test_outputs_that_were_kept_and_not_committed_are_kept_again(
     backends = Platform(door.home).backends
     folder = Path(backends.engine.outputs(run.id))
     first = outputs.keep(backends, run, folder, partial=False, now=0.0)
-    (folder.parent / "files").mkdir()  # as an older mlstead left it when it was killed
-    (folder / "undeclared").rename(folder.parent / "files" / "undeclared")
     assert outputs.keep(backends, run, folder, partial=False, now=0.0) == first
     assert door.until(run.id, "succeeded")
     door.good("get", run.id, "--to", tmp_path / "got")

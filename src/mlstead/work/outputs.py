@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,6 @@ from mlstead.records.base import AddLinks, AddVersion, Change, Link, Run, SetAli
 from mlstead.work.base import Backends
 
 VALUES = "values.json"
-REST = "files"  # stood beside it in older versions; the engine drops both
 
 
 def read_values(folder: Path) -> dict[str, Any]:
@@ -60,7 +59,6 @@ def keep(backends: Backends, run: Run, folder: Path, *, partial: bool, now: floa
                 f"outputs: {name}: the link points outside the folder",
                 hint="cp -rL copies what links lead to, such as inputs",
             )
-    _take_back(folder, there, declared)
     changes: list[Change] = []
     links: list[Link] = []
     for slot, output in declared.items():
@@ -80,16 +78,6 @@ def keep(backends: Backends, run: Run, folder: Path, *, partial: bool, now: floa
     if links:
         changes.append(AddLinks(tuple(links)))
     return changes
-
-
-def _take_back(folder: Path, there: dict[str, Path], declared: Container[str]) -> None:
-    """Bring back what an older mlstead moved aside and could not keep before it ended."""
-    aside = folder.parent / REST
-    if aside.is_symlink() or not aside.is_dir():
-        return  # a link is the program's: nothing is taken from where it leads
-    for path in aside.iterdir():
-        if path.name not in there and path.name not in declared and path.name != VALUES:
-            there[path.name] = path.rename(folder / path.name)
 
 
 def _version(

@@ -195,7 +195,6 @@ class LocalEngine(Engine):
                     folder.unlink(missing_ok=True)
                 else:
                     shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(task / str(number) / "files", ignore_errors=True)
 
     def checkpoints(self, task_id: str) -> str:
         """Give the folder whose content all attempts share."""
