@@ -5,13 +5,14 @@ READY := $(VENV)/.ready
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 WORKERS ?= 2
+HOSTS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check style types imports sizes test frameworks bench demo lock clean
+.PHONY: help dev check style types imports sizes test frameworks machines lab-up lab-down bench demo lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 $(READY): requirements/bootstrap.txt requirements/dev.txt pyproject.toml scripts/make_venv.sh
 	@sh scripts/make_venv.sh $(VENV)
@@ -46,6 +47,15 @@ test: $(READY) ## all tests that need no deep-learning framework; ARGS="-k NAME"
 
 frameworks: $(READY) ## the tests with PyTorch and TensorFlow
 	$(PYTEST) -m frameworks tests
+
+machines: $(READY) ## tests on throw-away hosts with systemd; as root, MLSTEAD_LAB_ROOTFS or debootstrap
+	$(BIN)/python -m pytest -p no:cacheprovider tests/machines $(ARGS)
+
+lab-up: $(READY) ## such hosts to look at, h1 to hN; HOSTS=N
+	$(BIN)/python -m tests.machines.lab up $(HOSTS)
+
+lab-down: $(READY) ## end and remove them
+	$(BIN)/python -m tests.machines.lab down
 
 bench: $(READY) ## the figures of the README, beside their peers; ARGS="--only help --readme" picks and writes
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,34 @@
+"""A lab for each file of tests: throw-away hosts, taken away when its tests are done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.machines.lab import trees
+from tests.machines.lab.host import Host
+from tests.machines.lab.lab import ROOTFS, Lab, default_folder
+
+# Read before the tests' clean environment hides them. Beside the lab of `make lab-up`, which stays.
+FOLDER = default_folder()
+GIVEN = os.environ.get(ROOTFS)
+SUBNET = os.environ.get("MLSTEAD_TEST_LAB_SUBNET", "10.77.1")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Give a lab without hosts; what an interrupted run left is taken away first."""
+    trees.claim(FOLDER)
+    made = Lab(FOLDER / "tests", Path(GIVEN) if GIVEN else Lab(FOLDER).base(), SUBNET)
+    made.down()
+    yield made
+    made.down()
+    assert made.left() == []
+
+
+@pytest.fixture(scope="module")
+def hosts(lab: Lab) -> list[Host]:
+    """Give two hosts, up and fresh for this file."""
+    return lab.up(2)
