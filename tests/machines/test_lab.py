@@ -162,6 +162,14 @@ def test_two_snapshots_of_an_untouched_host_do_not_differ(hosts: list[Host]) -> 
     assert difference(before, hosts[0].snapshot()) == []
 
 
+def test_a_login_and_a_reboot_do_not_change_a_snapshot(lab: Lab) -> None:
+    host = lab.add("fresh")
+    before = host.snapshot()
+    assert ssh(lab, host, "sudo -n python3 -c 'import apt, json, ssl'").stderr == ""
+    host.reboot()
+    assert difference(before, host.snapshot()) == []
+
+
 def test_a_snapshot_shows_what_was_changed_unless_it_is_allowed(hosts: list[Host]) -> None:
     host = hosts[0]
     before = host.snapshot()

@@ -136,9 +136,9 @@ class Lab:
     def _start(self, names: list[str]) -> list[Host]:
         trees.claim(self.folder)
         with self._locked():
+            root = base.find(self.folder, self._rootfs)
             groups = self._recorded_groups()
             keeper = self.network.up(groups)
-            root = base.find(self.folder, self._rootfs)
             started = []
             for name in names:
                 lower = (self._host_folder(name) / "layer", root)

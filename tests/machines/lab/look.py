@@ -34,7 +34,7 @@ PASSING_UNITS = re.compile(
 PASSING_MOUNTS = re.compile(r"^/run/(credentials|user)/")
 # Counters and the like; boot_id is another after each boot.
 RESTLESS_SETTINGS = re.compile(
-    r"^kernel/(random|ns_last_pid|pty/nr)|^fs/(dentry-state|file-nr|inode-)|_count$|^net/ipv6/conf/.*/stable"
+    r"^kernel/(random|ns_last_pid|pty/nr)|^fs/(dentry-state|file-nr|inode-|quota/)|_count$|^net/ipv6/conf/.*/stable"
     r"|^net/netfilter/nf_conntrack_|^net/ipv4/tcp_fastopen_key|neigh/.*/gc_stale|^dev/|^user/"
 )
 
