@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -73,14 +74,24 @@ def _changed(target: Target, found: Found) -> PlatformError:
     said = found.string
     now = re.search(r"SHA256:[A-Za-z0-9+/]+", said)
     place = re.search(r"Offending .*key.* in (.+):(\d+)$", said, re.MULTILINE)
-    before = _key_at(Path(place[1]).expanduser(), int(place[2])) if place else ""
+    before = _key_at(_path(place[1]), int(place[2])) if place else ""
     facts = [f"now {now[0]}"] if now else []
     if place:
-        facts.append(f"{before or 'another'} in {place[1]}:{place[2]}")
+        facts.append(f"{before or 'another'} in {_path(place[1])}:{place[2]}")
     return UserError(
         f"{target.title}: its host key has CHANGED, this may be an attack: {', '.join(facts)}",
         hint=REPLACE,
     )
+
+
+def _path(said: str) -> Path:
+    """Read a path as ssh logs it: in ASCII, all else by its octal number."""
+    data = re.sub(
+        rb"\\(\\|[0-3][0-7]{2})",
+        lambda found: b"\\" if found[1] == b"\\" else bytes([int(found[1], 8)]),
+        said.encode(),
+    )
+    return Path(os.fsdecode(data)).expanduser()
 
 
 def _key_at(file: Path, number: int) -> str:
