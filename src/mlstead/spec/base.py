@@ -21,6 +21,11 @@ from pydantic import (
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
 SLOT_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
+LOGIN_PATTERN = r"^[a-z_][a-z0-9_-]{0,31}$"
+FINGERPRINT_PATTERN = r"^SHA256:[A-Za-z0-9+/]{43}$"
+FOLDER_PATTERN = r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$"
+MINOR_PATTERN = r"^1\.[0-9]{2}$"
+APP_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
 DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)([smhd])$"
 SIZE_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|Ti|Pi|k|K|M|G|T|P)$"
 
@@ -28,6 +33,11 @@ PATTERN_WORDS: Final = {
     NAME_PATTERN: "a name starts with a-z and has at most 40 of a-z, 0-9 and -",
     SLOT_PATTERN: "starts with a letter and has at most 64 letters, digits, _ and -",
     VARIABLE_PATTERN: "starts with a letter or _ and has only letters, digits and _",
+    LOGIN_PATTERN: "a login starts with a-z or _ and has at most 32 of a-z, 0-9, _ and -",
+    FINGERPRINT_PATTERN: "a fingerprint is SHA256: and 43 characters, as ssh-keygen -l prints it",
+    FOLDER_PATTERN: "an absolute path of letters, digits, '.', '_' and '-'",
+    MINOR_PATTERN: 'a minor version of Kubernetes, such as "1.36"',
+    APP_PATTERN: "an app's name has a-z, 0-9 and _",
 }
 """What each pattern asks for, in words; error messages are made of it."""
 

@@ -1,14 +1,16 @@
 """A work file or text, read into a frozen spec; every error names its place."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from mlstead.errors import NotFoundError, SpecError
 from mlstead.spec.check import problems as find_problems
+from mlstead.spec.check_site import site_problems
 from mlstead.spec.compose import MOST_BYTES, compose
 from mlstead.spec.fields import found_words, problems_of
-from mlstead.spec.loaded import Loaded
+from mlstead.spec.loaded import Loaded, LoadedSite
 from mlstead.spec.nodes import (
     Leaf,
     Map,
@@ -20,6 +22,7 @@ from mlstead.spec.nodes import (
 from mlstead.spec.overrides import Overrides, override
 from mlstead.spec.problems import Place, Problem, close, line, spec_error
 from mlstead.spec.resolve import Read, resolve_pipeline
+from mlstead.spec.site import Site
 from mlstead.spec.work import KINDS, Work
 
 VERSION = 1
@@ -39,6 +42,28 @@ def load(path: Path, *, overrides: Overrides = ()) -> Loaded:
     source = read_source(path)
     work, tree = _work(compose(source), overrides, _Files(path.parent).read)
     return Loaded(work, path.resolve().parent, source.text, tree)
+
+
+def load_site(path: Path) -> LoadedSite:
+    """Read a site file; the options of its apps are not looked at.
+
+    Raises:
+        NotFoundError: there is no such file.
+        SpecError: the file describes no site that can be; one line for each problem.
+    """
+    source = read_source(path)
+    root = compose(source)
+    wrong = _header_problems(root, ("site",))
+    if wrong or not isinstance(root, Map):
+        raise explain(root, wrong)
+    try:
+        site = Site.model_validate(plain(root), by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise explain(root, problems_of(Site, error)) from error
+    wrong = list(site_problems(site))
+    if wrong:
+        raise explain(root, wrong)
+    return LoadedSite(site, path.resolve().parent, source.text, root)
 
 
 def parse(text: str, *, origin: str = "<string>", overrides: Overrides = ()) -> Work:
@@ -92,10 +117,11 @@ class _Files:
         return self._read[use]
 
 
-def _header_problems(root: Node) -> list[Problem]:
-    """Check the fields by which a work file is known: mlstead and kind."""
+def _header_problems(root: Node, kinds: Sequence[str] = tuple(KINDS)) -> list[Problem]:
+    """Check the fields by which a spec file is known: mlstead and kind."""
     if not isinstance(root, Map):
-        return [Problem((), "a work file is a map of fields", "mlstead: 1, kind: job, …")]
+        what = "a site file" if kinds == ("site",) else "a work file"
+        return [Problem((), f"{what} is a map of fields", f"mlstead: 1, kind: {kinds[0]}, …")]
     found = []
     version, kind = root.get("mlstead"), root.get("kind")
     if version is None:
@@ -109,11 +135,16 @@ def _header_problems(root: Node) -> list[Problem]:
             hint = f"write mlstead: {VERSION}"
         found.append(Problem(("mlstead",), message, hint))
     if kind is None:
-        found.append(Problem(("kind",), "is required: " + ", ".join(KINDS)))
-    elif not isinstance(kind, Leaf) or kind.value not in KINDS:
+        found.append(Problem(("kind",), "is required: " + ", ".join(kinds)))
+    elif not isinstance(kind, Leaf) or kind.value not in kinds:
         written = str(plain(kind))
-        hint = "a site file is for mlstead site" if written == "site" else close(written, KINDS)
-        message = f"must be one of {', '.join(KINDS)}; found {written}"
+        other = "a site file is for mlstead site" if written == "site" else close(written, kinds)
+        hint = (
+            "a work file is for mlstead run" if kinds == ("site",) and written in KINDS else other
+        )
+        message = (
+            f"must be {'one of ' if len(kinds) > 1 else ''}{', '.join(kinds)}; found {written}"
+        )
         found.append(Problem(("kind",), message, hint))
     return found
 

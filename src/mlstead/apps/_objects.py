@@ -1,0 +1,86 @@
+"""Kubernetes objects that several apps have."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from mlstead.plan import Facts
+
+MANAGED: Final = {"app.kubernetes.io/managed-by": "mlstead"}
+
+
+def labelled(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Mark an object as ours, so that it is found again."""
+    metadata = {**one["metadata"]}
+    metadata["labels"] = {**metadata.get("labels", {}), **MANAGED}
+    return {**one, "metadata": metadata}
+
+
+def image_named(facts: Facts, *names: str) -> str:
+    """Give the image of the bundle with one of some last names, the tag left aside; or ""."""
+    images = facts.bundle.images if facts.bundle else ()
+    return next((it for it in images if it.rsplit("/", 1)[-1].split(":")[0] in names), "")
+
+
+def reader(
+    name: str, namespace: str, reads: Sequence[tuple[str, Sequence[str]]]
+) -> list[dict[str, Any]]:
+    """Give an account that may list and watch some resources everywhere, and nothing else."""
+    rules = [
+        {"apiGroups": [group], "resources": list(resources), "verbs": ["list", "watch"]}
+        for group, resources in reads
+    ]
+    return account(name, namespace, rules)
+
+
+def account(name: str, namespace: str, rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give a service account with a cluster role of its own."""
+    rbac = "rbac.authorization.k8s.io"
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": namespace},
+        },
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": f"mlstead:{name}"},
+            "rules": list(rules),
+        },
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": f"mlstead:{name}"},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": f"mlstead:{name}"},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+        },
+    ]
+
+
+def daemon_set(
+    name: str,
+    namespace: str,
+    containers: Sequence[Mapping[str, Any]],
+    volumes: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Give a daemon that every node has, on the node's own network."""
+    labels = {"app.kubernetes.io/name": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "serviceAccountName": name,
+                    "hostNetwork": True,
+                    "priorityClassName": "system-node-critical",
+                    "tolerations": [{"operator": "Exists"}],
+                    "containers": list(containers),
+                    "volumes": list(volumes),
+                },
+            },
+        },
+    }

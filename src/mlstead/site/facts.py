@@ -1,0 +1,122 @@
+"""Gathers what is there: one SSH round trip a machine, all machines side by side."""
+
+import base64
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import mlstead.site
+from mlstead.clients.ssh import Answer, Ssh, Target
+from mlstead.errors import PlatformError, UnavailableError, UserError
+from mlstead.plan import Answer as ProbeAnswer
+from mlstead.plan import Bundle, Facts, HostFacts, PartFacts, object_key
+from mlstead.site.components import machine_parts, role_digests
+from mlstead.spec.site import Site
+
+PATIENCE: Final = 60.0
+COMMAND: Final = 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n -- sh -s; fi'
+"""What runs on the machine; the script comes through its standard input."""
+_NO_PYTHON: Final = """\
+if ! command -v python3 >/dev/null 2>&1; then
+  printf '%s{"system": {"python": "", "arch": "%s"}, "parts": {}, "answers": {}}\\n' \\
+    MARK "$(uname -m)"
+  exit 0
+fi
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What was found, and why machines are missing in it.
+
+    Attributes:
+        facts: of the machines that answered.
+        problems: machine → why nothing is known of it.
+        skew: machine → how many seconds its clock is ahead of this one's.
+    """
+
+    facts: Facts
+    problems: Mapping[str, PlatformError] = field(default_factory=dict)
+    skew: Mapping[str, float] = field(default_factory=dict)
+
+
+def target(site: Site, name: str) -> Target:
+    """Give a machine as ssh reaches it."""
+    address = site.machines[name].address
+    return Target(name, address, site.port_of(name), site.user_of(name), site.key_of(name))
+
+
+def gather(
+    site: Site, ssh: Ssh, bundle: Bundle | None, machines: Sequence[str] | None = None
+) -> Gathered:
+    """Look at machines, all of the site if none are named; nothing is changed."""
+    names = list(site.machines if machines is None else machines)
+    mark = secrets.token_hex(16)
+    calls = [(target(site, name), COMMAND, _script(site, name, mark)) for name in names]
+    hosts: dict[str, HostFacts] = {}
+    problems: dict[str, PlatformError] = {}
+    for name, answer in zip(names, ssh.run_all(calls, timeout=PATIENCE), strict=True):
+        found = answer if isinstance(answer, PlatformError) else _read(site, name, answer, mark)
+        if isinstance(found, PlatformError):
+            problems[name] = found
+        else:
+            hosts[name] = found
+    facts = Facts(hosts=hosts, objects=_objects(hosts), bundle=bundle, roles=role_digests())
+    return Gathered(facts, problems)
+
+
+def _objects(hosts: Mapping[str, HostFacts]) -> Mapping[str, Mapping[str, Any]] | None:
+    """Read what the control plane says is ours in the cluster; None if no one said anything."""
+    for host in hosts.values():
+        answer = host.answers.get("objects")
+        if answer and answer.code == 0:
+            return {object_key(one): one for one in json.loads(answer.out)["items"]}
+    return None
+
+
+@cache
+def _program() -> str:
+    return files(mlstead.site).joinpath("_probe.py").read_text(encoding="utf-8")
+
+
+def _script(site: Site, name: str, mark: str) -> bytes:
+    """Make the script for one machine: our program, and as data what it is asked."""
+    probes = {
+        probe.name: list(probe.argv)
+        for part in machine_parts().values()
+        for probe in part.probes(site, name)
+    }
+    request = base64.b64encode(json.dumps({"mark": mark, "probes": probes}).encode()).decode()
+    body = f"{_program()}\nmain({request!r})\n"
+    end = f"END-{mark}"
+    return f"{_NO_PYTHON.replace('MARK', mark)}exec python3 -I - <<'{end}'\n{body}{end}\n".encode()
+
+
+def _read(site: Site, name: str, answer: Answer, mark: str) -> HostFacts | PlatformError:
+    """Understand what a machine printed; words of its login shell are passed over."""
+    _, found, text = answer.out.decode("utf-8", "replace").rpartition(mark)
+    if not found:
+        return _failed(site, name, answer)
+    try:
+        data: Mapping[str, Any] = json.loads(text.partition("\n")[0])
+    except ValueError:
+        return UnavailableError(f"{name}: its answer was cut off", hint="try again")
+    parts = {
+        part: PartFacts(it["inputs"], tuple(it["drift"])) for part, it in data["parts"].items()
+    }
+    answers = {key: ProbeAnswer(int(it[0]), str(it[1])) for key, it in data["answers"].items()}
+    return HostFacts(data["system"], parts, answers)
+
+
+def _failed(site: Site, name: str, answer: Answer) -> PlatformError:
+    words = answer.err.strip().splitlines()
+    last = words[-1] if words else f"exit code {answer.code}"
+    user = site.user_of(name) or "the login"
+    if "sudo" in answer.err:
+        hint = f"on {name}: echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/mlstead"
+        return UserError(f"{name}: {user} may not use sudo without a password: {last}", hint=hint)
+    return UnavailableError(f"{name}: could not look at it: {last}")

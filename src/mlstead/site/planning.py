@@ -1,0 +1,51 @@
+"""Asks every part what it would change, and where it listens: pure functions over facts."""
+
+from collections.abc import Sequence
+
+from mlstead.plan import Facts, Port, Step, steps_of
+from mlstead.site.components import apps, machine_parts
+from mlstead.spec.site import Site
+
+
+def plan_site(site: Site, facts: Facts) -> list[Step]:
+    """List all steps in the order in which they are done; none: everything is as described."""
+    steps: list[Step] = []
+    for name, component in {**machine_parts(), **apps()}.items():
+        steps += steps_of(name, component, site, facts)
+    return steps
+
+
+def ports(site: Site) -> Sequence[Port]:
+    """List every port that the site's parts listen on."""
+    found = [
+        port
+        for component in {**machine_parts(), **apps()}.values()
+        for port in component.ports(site)
+    ]
+    found += [Port(name, site.port_of(name), "sshd", "anywhere", "a key") for name in site.machines]
+    return sorted(found, key=lambda port: (port.target, port.number))
+
+
+def groups(steps: Sequence[Step]) -> list[list[Step]]:
+    """Put steps together that are done side by side: one part, one kind, several machines.
+
+    The control plane comes before those that join it.
+    """
+    found: list[list[Step]] = []
+    for step in steps:
+        last = found[-1][-1] if found else None
+        if last and _together(last, step):
+            found[-1].append(step)
+        else:
+            found.append([step])
+    return found
+
+
+def _together(one: Step, other: Step) -> bool:
+    kind = (one.component, one.action, one.tasks, one.arguments.get("kubeadm_mode"))
+    return kind == (
+        other.component,
+        other.action,
+        other.tasks,
+        other.arguments.get("kubeadm_mode"),
+    )
