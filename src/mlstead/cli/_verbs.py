@@ -13,6 +13,8 @@ VERBS: dict[str, str] = {
     "model": "Keep, list, fetch and name models.",
     "predict": "Ask a service for predictions.",
     "secret": "Keep, list and remove secrets.",
+    "site": "Make a cluster of machines, look at it, change it, take it away.",
+    "bundle": "Make a folder of programs and images installable without internet.",
     "context": "List, add and choose the places where work goes.",
     "schema": "Print the JSON Schema of the work file.",
     "fix": "Rewrite an older work file to today's version.",
@@ -20,5 +22,5 @@ VERBS: dict[str, str] = {
 }
 
 HIDDEN = frozenset({"drive"})
-# Never given to the warm process: one asks for text on the terminal, one lives long.
-COLD = frozenset({"secret", "drive"})
+# Never given to the warm process: two ask for text on the terminal, one lives long.
+COLD = frozenset({"secret", "drive", "site"})

@@ -20,6 +20,7 @@ from mlstead.work.base import Backends
 
 if TYPE_CHECKING:  # each is loaded when it is first used
     from mlstead.platform.services import Services
+    from mlstead.platform.sites import Sites
     from mlstead.platform.versions import Versions
     from mlstead.spec.loaded import Loaded
     from mlstead.spec.work import Work
@@ -75,6 +76,12 @@ class Platform:
     def secrets(self) -> SecretStore:
         """Give the secrets of the home folder."""
         return SecretStore(self.home)
+
+    @cached_property
+    def sites(self) -> Sites:
+        """Give the sites of the home folder."""
+        sites: Sites = _part("sites").Sites(self.home, lambda: self.backends.store, self.project)
+        return sites
 
     def run(self, work: Work | Loaded, folder: Path | None = None) -> Run:
         """Submit work and wait for its end; ``folder`` is where its relative paths start."""

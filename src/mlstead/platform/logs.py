@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from mlstead.clients.secrets import Masker
 from mlstead.errors import NotFoundError
@@ -20,6 +21,9 @@ def of_run(backends: Backends, run: Run, *, rank: int | None, follow: bool) -> I
     """
     if run.kind in ("sweep", "pipeline"):
         yield from _of_children(backends, run, follow=follow)
+        return
+    if run.kind == "site":
+        yield from _of_site(backends, run, follow=follow)
         return
     masker = Masker(_secret_values(backends, run))
     try:
@@ -43,6 +47,20 @@ def _of_children(backends: Backends, run: Run, *, follow: bool) -> Iterator[byte
             return
         time.sleep(LOOK_SECONDS)
         sync.sync(backends)
+
+
+def _of_site(backends: Backends, run: Run, *, follow: bool) -> Iterator[bytes]:
+    """Give the log of a change of a site; its secrets were masked when it was written."""
+    try:
+        with Path(run.extra["log"]).open("rb") as file:
+            while True:
+                over = not follow or backends.store.run(run.id).state.final
+                yield from iter(lambda: file.read(1 << 16), b"")
+                if over:
+                    return
+                time.sleep(LOOK_SECONDS)
+    except FileNotFoundError:
+        return  # it ended before it wrote anything
 
 
 def _has_output(child: Run) -> bool:

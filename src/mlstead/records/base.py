@@ -6,6 +6,7 @@ passes its lease, and a stale lease is refused, so two drivers never both write.
 
 import abc
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -187,8 +188,18 @@ class Outgoing:
     error: str = ""
 
 
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+def new_id(name: str) -> str:
+    """Make the id of a new top-level run: its name and eight random characters."""
+    return f"{name}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
+
+
 def is_driven(run: Run) -> bool:
     """Say whether a run has work for a driver now; see ``Query``."""
+    if run.kind == "site":
+        return False  # done by the process that was called for it
     if run.state.final or run.kind != "job":
         return not run.state.final
     if run.state is State.PENDING:
@@ -348,9 +359,10 @@ class Query:
 
     ``parent`` None means top-level runs only, "*" all, else children of that run (by number,
     oldest first). ``before`` and ``after`` bound the number, for paging; ``limit`` 0 is no limit.
-    ``driven`` means open runs that have work for a driver now: all kinds but jobs, and jobs that
-    wait for their start or for their outputs to be kept. A child that is pending is started by its
-    parent, of which there may be thousands: it counts only when somebody asked for its end.
+    ``driven`` means open runs that have work for a driver now: all kinds but sites and jobs, and
+    jobs that wait for their start or for their outputs to be kept. A child that is pending is
+    started by its parent, of which there may be thousands: it counts only when somebody asked for
+    its end.
     """
 
     project: str = ""

@@ -3,6 +3,7 @@
 import base64
 import json
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -59,6 +60,7 @@ def gather(
     calls = [(target(site, name), COMMAND, _script(site, name, mark)) for name in names]
     hosts: dict[str, HostFacts] = {}
     problems: dict[str, PlatformError] = {}
+    began = time.time()
     for name, answer in zip(names, ssh.run_all(calls, timeout=PATIENCE), strict=True):
         found = answer if isinstance(answer, PlatformError) else _read(site, name, answer, mark)
         if isinstance(found, PlatformError):
@@ -66,7 +68,16 @@ def gather(
         else:
             hosts[name] = found
     facts = Facts(hosts=hosts, objects=_objects(hosts), bundle=bundle, roles=role_digests())
-    return Gathered(facts, problems)
+    ended = time.time()
+    return Gathered(
+        facts, problems, {name: _skew(host, began, ended) for name, host in hosts.items()}
+    )
+
+
+def _skew(host: HostFacts, began: float, ended: float) -> float:
+    """Give how far a clock is outside the time in which it was read; 0 within it."""
+    clock = float(host.system.get("clock", ended))
+    return clock - ended if clock > ended else min(0.0, clock - began)
 
 
 def _objects(hosts: Mapping[str, HostFacts]) -> Mapping[str, Mapping[str, Any]] | None:

@@ -1,7 +1,6 @@
 """What every kind of work is driven with, and how its runs are named."""
 
 import hashlib
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from mlstead.engines.base import Engine, Facts
 from mlstead.records.base import Store
 
 ID_LENGTH = 52
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
 class Secrets(Protocol):
@@ -39,11 +37,6 @@ class Backends:
     secrets: Secrets
     clock: Callable[[], float]
     tracking: str = ""
-
-
-def new_id(name: str) -> str:
-    """Make the id of a new top-level run: its name and eight random characters."""
-    return f"{name}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
 
 
 def child_id(parent: str, key: str, generation: int = 1) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mlstead.errors import UserError
-from mlstead.records.base import AddEvents, AddRun, Change, Event, Run, State
+from mlstead.records.base import AddEvents, AddRun, Change, Event, Run, State, new_id
 from mlstead.spec.expressions import expand
 from mlstead.spec.record import dump
 from mlstead.spec.work import Job, JobBody, Pipeline, Service, Sweep, SweepStep, Work
 from mlstead.work import caller, job, service_models
-from mlstead.work.base import Backends, new_id
+from mlstead.work.base import Backends
 from mlstead.work.ending import messages
 from mlstead.work.pins import Pin, check_notify, key_of_environment, pin_body
 from mlstead.work.task import resolve, task_of

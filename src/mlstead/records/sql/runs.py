@@ -11,7 +11,8 @@ from mlstead.records.sql.rows import RUN, run
 
 _OPEN = tuple(state for state in State if state not in FINAL)
 _DRIVEN = (  # the same as is_driven
-    "(kind <> ? OR state = 'finishing' OR (state = 'starting' AND request = '{}')"
+    "kind <> 'site' AND (kind <> ? OR state = 'finishing'"
+    " OR (state = 'starting' AND request = '{}')"
     " OR (state = 'pending' AND (parent = '' OR stop <> 0)))"
 )
 _LAST = "\U0010ffff"  # sorts after everything a name may hold

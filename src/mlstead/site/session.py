@@ -1,0 +1,181 @@
+"""A site as it is worked with: its spec, what is kept of it here, and the way to its hosts."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from mlstead.clients import hostkeys
+from mlstead.clients.ssh import KNOWN_HOSTS, Ssh
+from mlstead.errors import NotFoundError, PlatformError, UserError
+from mlstead.plan import Bundle
+from mlstead.site import bundle as bundles
+from mlstead.site.facts import Gathered, gather, target
+from mlstead.site.secrets import SiteSecrets
+from mlstead.spec.loaded import LoadedSite
+
+STATE: Final = "state.json"
+Ask = Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A machine whose host key is not known yet.
+
+    Attributes:
+        name: the machine; fingerprints: of the keys it shows now, nothing says they are right.
+    """
+
+    name: str
+    fingerprints: tuple[str, ...]
+
+
+class Session:
+    """One site, opened; use it in a ``with``.
+
+    Args:
+        home: the folder of the user's state; what is kept of a site lies in ``sites/<name>``.
+        loaded: the site.
+        bundle: a folder that goes before the one of the site file, and is remembered.
+        passphrase: asks for the passphrase of the site's secrets; None: there is nobody to ask.
+    """
+
+    def __init__(
+        self, home: Path, loaded: LoadedSite, *, bundle: str = "", passphrase: Ask | None = None
+    ) -> None:
+        self.site = loaded.site
+        self.folder = home / "sites" / loaded.site.name
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UserError(f"{self.folder}: {error.strerror}") from error
+        self._given = str(Path(bundle).expanduser().resolve()) if bundle else ""
+        self._own = str((loaded.folder / Path(self.site.bundle).expanduser()).resolve())
+        self.ssh = Ssh(self.folder)
+        self.secrets = SiteSecrets(self.folder, self.site, passphrase)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.ssh.close()
+
+    def bundle(self) -> Bundle | None:
+        """Give the bundle: the one given, that of the site file, or the one of the last time.
+
+        Raises:
+            UserError: it is not there, or damaged.
+        """
+        place = self._given or (self._own if self.site.bundle else "") or self.state("bundle")
+        return bundles.load(Path(place)) if place else None
+
+    def remember_bundle(self) -> None:
+        """Keep in mind which bundle was given, for the next plan."""
+        if self._given and not self.site.bundle:
+            self.remember({"bundle": self._given})
+
+    def state(self, key: str) -> str:
+        """Give what was remembered; "" if nothing was."""
+        try:
+            data = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+            return str(data.get(key, ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
+
+    def remember(self, values: Mapping[str, str]) -> None:
+        """Keep values for later calls, whole or not at all."""
+        data: dict[str, Any] = {}
+        with suppress(OSError, ValueError):
+            data = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        descriptor, aside = tempfile.mkstemp(dir=self.folder, prefix=".state-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump({**data, **values}, file)
+        Path(aside).replace(self.folder / STATE)
+
+    def strangers(self, machines: Sequence[str] | None = None) -> list[Stranger]:
+        """Find machines with unknown keys; one whose key has the given fingerprint gets known.
+
+        Raises:
+            UserError: a machine shows other keys than the one that the site file names.
+        """
+        names = self.site.machines if machines is None else machines
+        unknown = [
+            target(self.site, name)
+            for name in names
+            if not hostkeys.known(self.folder, target(self.site, name))
+        ]
+        found = []
+        for name, keys in (hostkeys.scan(unknown) if unknown else {}).items():
+            if isinstance(keys, PlatformError):
+                continue  # it does not answer: that is told when it is looked at
+            wanted = self.site.machines[name].host_key
+            if wanted is None:
+                found.append(Stranger(name, tuple(key.fingerprint for key in keys)))
+                continue
+            right = hostkeys.match(keys, wanted)
+            if right is None:
+                shown = ", ".join(key.fingerprint for key in keys)
+                raise UserError(
+                    f"machines.{name}.host_key: {wanted}, but {name} shows {shown}",
+                    hint="somebody may be in between; compare with ssh-keygen -l on the machine",
+                )
+            hostkeys.trust(self.folder, target(self.site, name), [right])
+        return found
+
+    def shown(self, names: Sequence[str], *, replace: bool) -> list[Stranger]:
+        """Give the keys that machines show now, of those not known or, with replace, of all.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            PlatformError: one does not answer.
+        """
+        for name in names:
+            if name not in self.site.machines:
+                raise NotFoundError(f"the site has no machine {name!r}")
+        targets = [target(self.site, name) for name in names]
+        asked = [it for it in targets if replace or not hostkeys.known(self.folder, it)]
+        found = []
+        for name, keys in (hostkeys.scan(asked) if asked else {}).items():
+            if isinstance(keys, PlatformError):
+                raise keys
+            found.append(Stranger(name, tuple(key.fingerprint for key in keys)))
+        return found
+
+    def trust(self, name: str, fingerprints: Sequence[str], *, replace: bool = False) -> None:
+        """Know a machine by the keys with these fingerprints from now on.
+
+        Raises:
+            NotFoundError: there is no such machine, or it shows no such key.
+            ConflictError: it is known by another key, and not ``replace``.
+        """
+        if name not in self.site.machines:
+            raise NotFoundError(f"the site has no machine {name!r}")
+        here = target(self.site, name)
+        keys = hostkeys.scan([here])[name]
+        if isinstance(keys, PlatformError):
+            raise keys
+        chosen = [key for key in keys if key.fingerprint in fingerprints]
+        if not chosen:
+            shown = ", ".join(key.fingerprint for key in keys)
+            raise NotFoundError(f"{name} shows no such key", hint=f"it shows {shown}")
+        hostkeys.trust(self.folder, here, chosen, replace=replace)
+
+    def look(self, machines: Sequence[str] | None = None) -> Gathered:
+        """Gather facts of machines, all if none are named."""
+        return gather(self.site, self.ssh, self.bundle(), machines)
+
+    def forget(self) -> None:
+        """Forget what this machine keeps of the site: secrets, host keys, state; logs stay."""
+        self.secrets.destroy()
+        for name in (STATE, KNOWN_HOSTS):
+            (self.folder / name).unlink(missing_ok=True)
