@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Self
 
 import keyring
 from keyring.errors import KeyringError, PasswordDeleteError
@@ -18,6 +19,13 @@ class Ring:
         """Choose the name under which the keyring files the values."""
         place = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]
         self._service = f"mlstead-{place}"
+
+    @classmethod
+    def named(cls, service: str) -> Self:
+        """Give the values filed under a name of their own, whatever the home."""
+        ring = cls(Path())
+        ring._service = service
+        return ring
 
     def read(self, name: str) -> str | None:
         """Give a value, or None; UnavailableError when the keyring is locked or missing."""
