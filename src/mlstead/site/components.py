@@ -6,12 +6,15 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import mlstead.apps
 import mlstead.machines
 from mlstead import discover
 from mlstead.plan import PHASES, Component
+
+
+LEAVING: Final = ("remove.yml", "drain.yml", "forget.yml")
 
 
 @cache
@@ -59,7 +62,10 @@ def ansible_folder() -> Path:
 
 @cache
 def role_digests() -> Mapping[str, str]:
-    """Give the hash of each role as it is shipped: one that changed is applied again."""
+    """Give the hash of each role as it is shipped: one that changed is applied again.
+
+    What drains and removes is left out: nothing on a machine depends on it.
+    """
     roles = files("mlstead") / "ansible" / "roles"
     return {role.name: _hash(role) for role in roles.iterdir() if role.is_dir()}
 
@@ -67,6 +73,8 @@ def role_digests() -> Mapping[str, str]:
 def _hash(folder: Traversable) -> str:
     found = hashlib.sha256()
     for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        if entry.name in LEAVING:
+            continue
         content = _hash(entry).encode() if entry.is_dir() else entry.read_bytes()
         found.update(f"{entry.name}\0{len(content)}\0".encode() + content)
     return found.hexdigest()
