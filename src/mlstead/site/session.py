@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from mlstead.clients import hostkeys
-from mlstead.clients.ssh import KNOWN_HOSTS, Ssh
+from mlstead.clients.ssh import Ssh
 from mlstead.errors import NotFoundError, PlatformError, UserError
 from mlstead.plan import Bundle
 from mlstead.site import bundle as bundles
@@ -175,7 +175,6 @@ class Session:
         return gather(self.site, self.ssh, self.bundle(), machines)
 
     def forget(self) -> None:
-        """Forget what this machine keeps of the site: secrets, host keys, state; logs stay."""
+        """Forget the site's secrets and state; logs stay, and hosts stay known by their keys."""
         self.secrets.destroy()
-        for name in (STATE, KNOWN_HOSTS):
-            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / STATE).unlink(missing_ok=True)

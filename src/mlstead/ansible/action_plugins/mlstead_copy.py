@@ -37,5 +37,5 @@ class ActionModule(ActionBase):
             module_args={**arguments, "staged": staged},
             task_vars=task_vars,
         )
-        self._remove_tmp_path(folder)
+        self._remove_tmp_path(folder, force=True)
         return {**result, **done}
