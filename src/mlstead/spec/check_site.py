@@ -50,6 +50,13 @@ def _hosts(site: Site) -> Iterator[Problem]:
     for name, machine in site.machines.items():
         if name.endswith("-"):
             yield Problem(("machines", name), "a host name cannot end with -", at_key=True)
+        if name == "localhost":
+            message = "every machine calls itself localhost"
+            yield Problem(("machines", name), message, "choose another name", at_key=True)
+        at = ipaddress.IPv4Address(machine.address)
+        if at.is_loopback or at.is_unspecified or at.is_multicast or at.is_reserved:
+            message = f"{machine.address} cannot be reached from other machines"
+            yield Problem(("machines", name, "address"), message)
         if machine.address in seen:
             message = f"{machine.address} is the address of {seen[machine.address]}, too"
             yield Problem(("machines", name, "address"), message)
