@@ -16,7 +16,7 @@ VERBS: dict[str, str] = {
     "site": "Make a cluster of machines, look at it, change it, take it away.",
     "bundle": "Make a folder of programs and images installable without internet.",
     "context": "List, add and choose the places where work goes.",
-    "schema": "Print the JSON Schema of the work file.",
+    "schema": "Print the JSON Schema of work and site files.",
     "fix": "Rewrite an older work file to today's version.",
     "drive": "Drive open runs (mlstead starts this itself).",
 }

@@ -1,4 +1,4 @@
-"""The verb ``schema``: print the JSON Schema of the work file."""
+"""The verb ``schema``: print the JSON Schema of work and site files."""
 
 import json
 from typing import Annotated
@@ -13,8 +13,11 @@ app = typer.Typer()
 @app.command()
 def schema(
     kind: Annotated[
-        str, typer.Argument(help="job, sweep, pipeline, service or notebook; all if left out.")
+        str,
+        typer.Argument(
+            help="job, sweep, pipeline, service or notebook; all of them if left out. Or site."
+        ),
     ] = "",
 ) -> None:
-    """Print the JSON Schema that editors use to complete and check work files."""
+    """Print the JSON Schema that editors use to complete and check work and site files."""
     print(json.dumps(json_schema(kind or None), indent=2))

@@ -1,27 +1,29 @@
-"""The published JSON Schema of the work file, for editors and other tools."""
+"""The published JSON Schema of work and site files, for editors and other tools."""
 
 from typing import Any, Final
 
 from mlstead.errors import NotFoundError
 from mlstead.spec.problems import nearest
+from mlstead.spec.site import Site
 from mlstead.spec.work import KINDS
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_FILES: Final = {**KINDS, "site": Site}
 _STEPS: Final = ("JobStep", "SweepStep", "ServiceStep")
 
 
 def json_schema(kind: str | None = None) -> dict[str, Any]:
-    """Give the JSON Schema (draft 2020-12) of a work file.
+    """Give the JSON Schema (draft 2020-12) of a work file, or of the site file.
 
     Args:
-        kind: one kind of work file; None for all, told apart by ``kind``.
+        kind: ``site``, or one kind of work file; None for all of those, told apart by ``kind``.
 
     Raises:
         NotFoundError: there is no such kind.
     """
     if kind is not None:
-        if kind not in KINDS:
-            raise NotFoundError(f"there is no kind {kind}", hint=nearest(kind, KINDS))
+        if kind not in _FILES:
+            raise NotFoundError(f"there is no kind {kind}", hint=nearest(kind, _FILES))
         schema = _of(kind)
         return {"$schema": DIALECT, **schema}
     definitions: dict[str, Any] = {}
@@ -49,7 +51,7 @@ def json_schema(kind: str | None = None) -> dict[str, Any]:
 
 def _of(kind: str) -> dict[str, Any]:
     """Give one kind's schema, as the file is written: short forms, steps left to others."""
-    schema = KINDS[kind].model_json_schema(by_alias=True, mode="validation")
+    schema = _FILES[kind].model_json_schema(by_alias=True, mode="validation")
     schema["required"] = ["mlstead", "kind", *schema.get("required", [])]
     for name, definition in schema.get("$defs", {}).items():
         if name in _STEPS:

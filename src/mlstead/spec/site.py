@@ -39,9 +39,13 @@ def _network(value: str) -> str:
         raise ValueError(message) from error
 
 
-Address = Annotated[str, AfterValidator(_ipv4)]
+Address = Annotated[str, AfterValidator(_ipv4), Field(json_schema_extra={"format": "ipv4"})]
 """An IPv4 address."""
-Network = Annotated[str, AfterValidator(_network)]
+Network = Annotated[
+    str,
+    AfterValidator(_network),
+    Field(json_schema_extra={"pattern": r"^[0-9.]{7,15}/[0-9]{1,2}$"}),
+]
 """An IPv4 network with its prefix length, its host bits zero."""
 Login = Annotated[str, Field(pattern=LOGIN_PATTERN)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -51,7 +55,7 @@ Folder = Annotated[str, Field(pattern=FOLDER_PATTERN)]
 
 
 class Ssh(Model):
-    """How machines are reached."""
+    """How ssh logs in to the machines."""
 
     user: Login | None = Field(default=None, description="The login; it may use sudo.")
     key: str = Field(default="", description="The private key; empty: what ssh would take.")
@@ -63,7 +67,8 @@ class Machine(Model):
 
     address: Address = Field(description="Its fixed IPv4 address.")
     roles: Annotated[List[Role], Field(min_length=1)] = Field(
-        description="What it does: control-plane, worker, registry."
+        description="What it does: control-plane, worker, registry.",
+        json_schema_extra={"uniqueItems": True},
     )
     user: Login | None = Field(default=None, description="The login, if not the site's.")
     key: str = Field(default="", description="The private key, if not the site's.")
