@@ -1,6 +1,9 @@
 """The published JSON Schema of work and site files, for editors and other tools."""
 
+from collections.abc import Mapping
 from typing import Any, Final
+
+from pydantic import BaseModel
 
 from mlstead.errors import NotFoundError
 from mlstead.spec.problems import nearest
@@ -8,7 +11,7 @@ from mlstead.spec.site import Site
 from mlstead.spec.work import KINDS
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_FILES: Final = {**KINDS, "site": Site}
+_FILES: Final[Mapping[str, type[BaseModel]]] = {**KINDS, "site": Site}
 _STEPS: Final = ("JobStep", "SweepStep", "ServiceStep")
 
 
