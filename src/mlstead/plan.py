@@ -281,7 +281,7 @@ def differing(wanted: object, found: object, path: str = "") -> str:
     """Give the path of the first field that is not as wanted; "" if all are."""
     if isinstance(wanted, Mapping):
         if not isinstance(found, Mapping):
-            return path or "."
+            return path.lstrip(".") or "."
         for key, value in wanted.items():
             if key not in found and value not in ({}, [], "", None, False):
                 return f"{path}.{key}".lstrip(".")
