@@ -278,10 +278,11 @@ def object_key(one: Mapping[str, Any]) -> str:
 
 
 def differing(wanted: object, found: object, path: str = "") -> str:
-    """Give the path of the first field that is not as wanted; "" if all are."""
+    """Give the path of the first field that is not as wanted; "" if all are, "." for the whole."""
+    here = path.lstrip(".") or "."
     if isinstance(wanted, Mapping):
         if not isinstance(found, Mapping):
-            return path.lstrip(".") or "."
+            return here
         for key, value in wanted.items():
             if key not in found and value not in ({}, [], "", None, False):
                 return f"{path}.{key}".lstrip(".")
@@ -290,8 +291,8 @@ def differing(wanted: object, found: object, path: str = "") -> str:
         return ""
     if isinstance(wanted, list | tuple):
         if not isinstance(found, list | tuple) or len(found) != len(wanted):
-            return path.lstrip(".")
+            return here
         pairs = enumerate(zip(wanted, found, strict=True))
         return next((lost for at, (one, other) in pairs
                      if (lost := differing(one, other, f"{path}[{at}]"))), "")  # fmt: skip
-    return "" if wanted == found else path.lstrip(".")
+    return "" if wanted == found else here
