@@ -33,7 +33,10 @@ FOREIGN = {
 
 
 def run(argv: list[str]) -> tuple[int, str]:
-    """Run a program; give its exit code (127: not there, 124: too slow) and its output."""
+    """Run a program; give its exit code and its output.
+
+    127: it is not there; 126: it cannot be started; 124: it was too slow.
+    """
     environment = dict(os.environ, LC_ALL="C")
     try:
         done = subprocess.run(
@@ -47,6 +50,8 @@ def run(argv: list[str]) -> tuple[int, str]:
         )
     except FileNotFoundError:
         return 127, ""
+    except OSError:
+        return 126, ""
     except subprocess.TimeoutExpired:
         return 124, ""
     return done.returncode, done.stdout[:LIMIT].decode("utf-8", "replace")
@@ -110,6 +115,15 @@ def listening() -> list[list[Any]]:
     return found
 
 
+def addresses() -> list[str]:
+    """List the IPv4 addresses of this machine."""
+    try:
+        interfaces = json.loads(run(["ip", "-j", "-4", "addr"])[1] or "[]")
+    except ValueError:
+        return []
+    return [one["local"] for it in interfaces for one in it.get("addr_info", []) if "local" in one]
+
+
 def synchronised() -> bool | None:
     """Say whether the clock follows a time server; None if nothing can tell."""
     code, text = run(["timedatectl", "show", "-p", "NTPSynchronized", "--value"])
@@ -124,7 +138,6 @@ def capabilities() -> int:
 
 def system() -> dict[str, Any]:
     """Gather what is true of the machine whatever is installed."""
-    interfaces = json.loads(run(["ip", "-j", "-4", "addr"])[1] or "[]")
     return {
         "python": platform.python_version(),
         "os": release(),
@@ -144,9 +157,7 @@ def system() -> dict[str, Any]:
         ],
         "swap": [line.split()[0] for line in read("/proc/swaps").splitlines()[1:]],
         "synchronised": synchronised(),
-        "addresses": [
-            one["local"] for it in interfaces for one in it.get("addr_info", []) if "local" in one
-        ],
+        "addresses": addresses(),
         "listening": listening(),
         "foreign": [name for name, path in FOREIGN.items() if os.path.isdir(path)],
         "kubernetes": os.path.exists("/etc/kubernetes/kubelet.conf")
@@ -175,9 +186,12 @@ def file_drift(path: str, wanted: dict[str, str]) -> str:
     if wanted.get("owner") and owner(found) != wanted["owner"]:
         return path + " has another owner"
     hashed = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            hashed.update(block)
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                hashed.update(block)
+    except OSError:
+        return path + " cannot be read"
     return "" if hashed.hexdigest() == wanted["sha256"] else path + " was changed"
 
 
@@ -251,12 +265,18 @@ def image_drift(images: list[str]) -> list[str]:
 
 
 def part(text: str) -> dict[str, Any]:
-    """Compare a part with its stamp."""
+    """Compare a part with its stamp; one that is damaged in any way counts as not there."""
     try:
         stamp = json.loads(text)
         inputs = stamp["inputs"]
-    except (ValueError, KeyError, TypeError):
+        drift = drifts(stamp)
+    except Exception:
         return {"inputs": "", "drift": []}
+    return {"inputs": inputs if isinstance(inputs, str) else "", "drift": drift}
+
+
+def drifts(stamp: dict[str, Any]) -> list[str]:
+    """Say everything that is no longer as a stamp says."""
     drift = [file_drift(path, wanted) for path, wanted in stamp.get("files", {}).items()]
     drift += line_drift(stamp.get("lines", {}))
     drift += unit_drift(stamp.get("units", []))
@@ -264,7 +284,7 @@ def part(text: str) -> dict[str, Any]:
     drift += setting_drift(stamp.get("settings", {}))
     drift += image_drift(stamp.get("images", []))
     drift += ["%s is gone" % path for path in stamp.get("paths", []) if not os.path.exists(path)]
-    return {"inputs": inputs, "drift": [line for line in drift if line]}
+    return [line for line in drift if line]
 
 
 def parts() -> dict[str, Any]:
