@@ -1,6 +1,7 @@
 """Gathers what is there: one SSH round trip a machine, all machines side by side."""
 
 import base64
+import contextlib
 import json
 import secrets
 import time
@@ -21,6 +22,15 @@ from mlstead.spec.site import Site
 PATIENCE: Final = 60.0
 COMMAND: Final = 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n -- sh -s; fi'
 """What runs on the machine; the script comes through its standard input."""
+_REFUSALS: Final = (
+    "a password is required",
+    "a terminal is required",
+    "must have a tty",
+    "is not in the sudoers file",
+    "is not allowed to",
+    "may not run sudo",
+)
+"""By these words sudo says no."""
 _NO_PYTHON: Final = """\
 if ! command -v python3 >/dev/null 2>&1; then
   printf '%s{"system": {"python": "", "arch": "%s"}, "parts": {}, "answers": {}}\\n' \\
@@ -85,7 +95,8 @@ def _objects(hosts: Mapping[str, HostFacts]) -> Mapping[str, Mapping[str, Any]] 
     for host in hosts.values():
         answer = host.answers.get("objects")
         if answer and answer.code == 0:
-            return {object_key(one): one for one in json.loads(answer.out)["items"]}
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # cut off, or no list
+                return {object_key(one): one for one in json.loads(answer.out)["items"]}
     return None
 
 
@@ -113,21 +124,30 @@ def _read(site: Site, name: str, answer: Answer, mark: str) -> HostFacts | Platf
     if not found:
         return _failed(site, name, answer)
     try:
-        data: Mapping[str, Any] = json.loads(text.partition("\n")[0])
-    except ValueError:
+        return _understood(json.loads(text.partition("\n")[0]))
+    except (ValueError, LookupError, TypeError, AttributeError):
         return UnavailableError(f"{name}: its answer was cut off", hint="try again")
+
+
+def _understood(data: Mapping[str, Any]) -> HostFacts:
     parts = {
         part: PartFacts(it["inputs"], tuple(it["drift"])) for part, it in data["parts"].items()
     }
     answers = {key: ProbeAnswer(int(it[0]), str(it[1])) for key, it in data["answers"].items()}
-    return HostFacts(data["system"], parts, answers)
+    return HostFacts(dict(data["system"]), parts, answers)
 
 
 def _failed(site: Site, name: str, answer: Answer) -> PlatformError:
     words = answer.err.strip().splitlines()
     last = words[-1] if words else f"exit code {answer.code}"
-    user = site.user_of(name) or "the login"
-    if "sudo" in answer.err:
-        hint = f"on {name}: echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/mlstead"
-        return UserError(f"{name}: {user} may not use sudo without a password: {last}", hint=hint)
+    user = site.user_of(name)
+    if any("sudo: not found" in line or "sudo: command not found" in line for line in words):
+        message = f"{name}: {user or 'the login'} is not root, and sudo is not there"
+        return UserError(message, hint=f"install sudo on {name}, or log in as root")
+    refusal = next((line for line in words if any(it in line for it in _REFUSALS)), "")
+    if refusal:
+        rule = f"{user or '<login>'} ALL=(ALL) NOPASSWD: ALL"
+        hint = f"as root on {name}: echo '{rule}' > /etc/sudoers.d/mlstead"
+        message = f"{name}: {user or 'the login'} may not use sudo without a password: {refusal}"
+        return UserError(message, hint=hint)
     return UnavailableError(f"{name}: could not look at it: {last}")
