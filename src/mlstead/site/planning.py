@@ -29,13 +29,14 @@ def ports(site: Site) -> Sequence[Port]:
 def groups(steps: Sequence[Step]) -> list[list[Step]]:
     """Put steps together that are done side by side: one part, one kind, several machines.
 
-    The control plane comes before those that join it.
+    The control plane comes before those that join it; two steps on one machine are two groups.
     """
     found: list[list[Step]] = []
     for step in steps:
-        last = found[-1][-1] if found else None
-        if last and _together(last, step):
-            found[-1].append(step)
+        last = found[-1] if found else []
+        alone = step.target in {one.target for one in last}
+        if last and not alone and _together(last[-1], step):
+            last.append(step)
         else:
             found.append([step])
     return found
