@@ -6,9 +6,12 @@ archives as ``docker save`` or ``ctr images export`` write them, and ``bundle.js
 
 import hashlib
 import json
+import lzma
 import os
+import re
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +23,8 @@ from mlstead.plan import Bundle, BundleFile
 MANIFEST: Final = "bundle.json"
 FORMAT: Final = 1
 FOLDERS: Final = ("bin", "cni", "images")
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@:=-]*", re.ASCII)
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _VERSIONS: Final = {
     "kubernetes": "registry.k8s.io/kube-apiserver",
     "coredns": "registry.k8s.io/coredns/coredns",
@@ -67,21 +72,45 @@ def load(folder: Path) -> Bundle:
         data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if data["mlstead_bundle"] != FORMAT:
             raise UserError(f"{folder}: a bundle of another version", hint=hint)
-        files = tuple(BundleFile(it["path"], it["sha256"], it["size"]) for it in data["files"])
-        bundle = Bundle(
-            str(folder.resolve()), data["versions"], files, data["links"], tuple(data["images"])
-        )
+        bundle = _bundle(folder, data)
     except FileNotFoundError as error:
         raise NotFoundError(f"{folder}: no bundle there", hint=hint) from error
     except OSError as error:
         raise UserError(f"{folder / MANIFEST}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / MANIFEST}: damaged", hint=hint) from error
     for file in bundle.files:
         there = folder / file.path
-        if not there.is_file() or there.stat().st_size != file.size:
+        if there.is_symlink() or not there.is_file() or there.stat().st_size != file.size:
             raise UserError(f"{there}: missing, or not as the manifest says", hint=hint)
     return bundle
+
+
+def _bundle(folder: Path, data: Mapping[str, Any]) -> Bundle:
+    """Read a manifest, in which nothing may point out of its folders.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no such manifest.
+    """
+    files = tuple(BundleFile(it["path"], it["sha256"], it["size"]) for it in data["files"])
+    links = {path: to for path, to in dict(data["links"]).items() if _belongs(path)}
+    whole = all(_belongs(it.path) and _DIGEST.fullmatch(it.sha256) for it in files)
+    images = [name for name in data["images"] if isinstance(name, str)]
+    if not (
+        whole
+        and len(links) == len(data["links"])
+        and all(_NAME.fullmatch(to) for to in links.values())
+        and len({it.path for it in files} | set(links)) == len(files) + len(links)
+        and len(images) == len(data["images"])
+    ):
+        raise ValueError("names that cannot be")
+    return Bundle(str(folder.resolve()), dict(data["versions"]), files, links, tuple(images))
+
+
+def _belongs(path: str) -> bool:
+    """Say whether a path is one name in one of the folders."""
+    name, _, file = path.partition("/")
+    return name in FOLDERS and bool(_NAME.fullmatch(file))
 
 
 def _entries(folder: Path) -> Iterator[str]:
@@ -89,6 +118,8 @@ def _entries(folder: Path) -> Iterator[str]:
         for entry in sorted((folder / name).iterdir()) if (folder / name).is_dir() else ():
             if not entry.is_file():
                 raise UserError(f"{entry}: only files belong here")
+            if not _NAME.fullmatch(entry.name):
+                raise UserError(f"{folder / name}: {entry.name!r} cannot be a name in a bundle")
             yield f"{name}/{entry.name}"
 
 
@@ -109,7 +140,9 @@ def _names(archive: Path) -> list[str]:
                     continue
                 if content is not None:
                     return read(json.load(content))
-    except (tarfile.TarError, ValueError, KeyError, TypeError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"{archive}: no archive of images") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{archive}: no archive of images") from error
     raise UserError(f"{archive}: no archive of images")
 
@@ -120,7 +153,8 @@ def _tags(manifest: list[dict[str, Any]]) -> list[str]:
 
 def _annotated(index: dict[str, Any]) -> list[str]:
     name = "io.containerd.image.name"
-    return [it["annotations"][name] for it in index["manifests"] if name in it["annotations"]]
+    found = [it.get("annotations") or {} for it in index["manifests"]]
+    return [str(it[name]) for it in found if name in it]
 
 
 def _versions(images: list[str]) -> Mapping[str, str]:
