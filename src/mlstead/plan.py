@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -14,6 +15,14 @@ CLUSTER: Final = "cluster"
 """The target of what is installed in the cluster, not on one machine."""
 LAPTOP: Final = "laptop"
 """The target of what changes where mlstead is called."""
+KUBECTL: Final = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf")
+"""How the cluster is asked on its control plane, as root."""
+CHARTS: Final = "/var/lib/mlstead/charts"
+"""Where the Helm charts of the bundle lie on the control plane."""
+VOLUMES: Final = "/srv/mlstead-volumes"
+"""Where volumes on a node's own disk lie."""
+OURS: Final = "app.kubernetes.io/managed-by=mlstead"
+"""The label by which our objects are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,7 @@ class Bundle:
     Attributes:
         folder: where it lies on the laptop.
         versions: program → version, such as ``{"kubernetes": "v1.36.3"}``.
-        files: all files, by path: ``bin/…``, ``cni/…``, ``images/….tar``.
+        files: all files, by path: ``bin/…``, ``cni/…``, ``images/….tar``, ``charts/….tgz``.
         links: path of a program that is another one's → name of that one.
         images: the references of the images in the archives.
     """
@@ -118,12 +127,32 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """A Helm release as it is in the cluster.
+
+    Attributes:
+        chart, version: what it was made of; values: what was given to it.
+        status: ``deployed``, ``failed``, ``pending-upgrade``…; revision: counts its changes.
+        drift: objects of it that are gone or were changed, in words.
+    """
+
+    chart: str
+    version: str
+    status: str
+    revision: int
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    drift: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What was found, read-only.
 
     Attributes:
         hosts: by machine; one that does not answer is missing.
         objects: what is in the cluster, by ``Kind/namespace/name``; None: not known, no cluster.
+        releases: what Helm installed, by ``namespace/name``; None: not known, no cluster.
+        charts: the charts that the site's apps are made of.
         laptop: what a component's ``local`` action reads about this machine, by component.
         bundle: what is installed from, if not from package sources.
         roles: the hash of each Ansible role as it is shipped.
@@ -134,6 +163,8 @@ class Facts:
     laptop: Mapping[str, Any] = field(default_factory=dict)
     bundle: Bundle | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
+    releases: Mapping[str, Release] | None = None
+    charts: tuple[str, ...] = ()
 
     def part(self, target: str, component: str) -> PartFacts:
         """Give what was found of a part; an empty one if it is not there."""
@@ -141,7 +172,7 @@ class Facts:
         return (host.parts.get(component) if host else None) or PartFacts()
 
 
-Action = Literal["role", "manifest", "local"]
+Action = Literal["role", "manifest", "helm", "local"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +183,8 @@ class Step:
         title: what it does, for people; reasons: why it is needed.
         target: a machine, ``cluster`` or ``laptop``; component: the part it belongs to.
         action: ``role`` (arguments: the role's variables), ``manifest`` (arguments: objects, and
-            what is waited for), ``local`` (a function of ``site/``).
+            what is waited for), ``helm`` (arguments: release, namespace, chart, version, values),
+            ``local`` (a function of ``site/``).
         tasks: the role's entry: ``main``, ``drain`` or ``remove``.
     """
 
@@ -201,6 +233,7 @@ class Component:
         plan: the steps, where a role for each machine is not all.
         ports: what it listens on; probes: what it must know of a machine.
         unmet: what keeps it from being installed, one line each, for the preflight.
+        charts: of an app: the charts that it is made of.
     """
 
     title: str
@@ -212,12 +245,19 @@ class Component:
     ports: Callable[[Site], Sequence[Port]] = _no_ports
     probes: Callable[[Site, str], Sequence[Probe]] = _no_probes
     unmet: Callable[[Site, Facts], list[str]] = _nothing
+    charts: tuple[str, ...] = ()
 
 
 def digest(value: object) -> str:
     """Give the hash of JSON-like data; secrets count by their names."""
     text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chart_of(path: str) -> tuple[str, str]:
+    """Split the file name of a packaged chart into name and version; empty ones if it is none."""
+    match = re.fullmatch(r"(?:.*/)?([a-z0-9][a-z0-9-]*?)-(v?[0-9]+\.[0-9]+\.[0-9][^/]*)\.tgz", path)
+    return (match[1], match[2]) if match else ("", "")
 
 
 def steps_of(name: str, component: Component, site: Site, facts: Facts) -> list[Step]:

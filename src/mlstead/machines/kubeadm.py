@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mlstead.plan import Component, Facts, Port, Probe
+from mlstead.plan import KUBECTL, OURS, Component, Facts, Port, Probe
 from mlstead.spec.site import Site
 
 API: Final = 6443
-KUBECTL: Final = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf")
-OURS: Final = "app.kubernetes.io/managed-by=mlstead"
 KINDS: Final = (
     "namespaces,serviceaccounts,configmaps,services,daemonsets,deployments,roles,rolebindings,"
     "clusterroles,clusterrolebindings,storageclasses,apiservices"
@@ -47,6 +45,8 @@ def _inputs(site: Site, facts: Facts, machine: str) -> Mapping[str, Any]:
         "cgroupDriver": "systemd",
         "failCgroupV1": not any(system.get("cgroups") == 1 for system in systems),
         "rotateCertificates": True,
+        # Signed by the cluster's authority once kubelet_certificates has approved it.
+        "serverTLSBootstrap": True,
         **site.kubernetes.kubelet,
     }
     proxy: dict[str, Any] = {
