@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from mlstead.plan import Facts
+from mlstead.plan import CHARTS, Facts, chart_of
 
 PROGRAMS: Final = "/usr/local/bin"
 NO_BUNDLE: Final = "no bundle is given, and this version installs from bundles only"
@@ -25,6 +25,13 @@ def archives(facts: Facts) -> list[dict[str, str]]:
     """Give the archives of images in the bundle."""
     paths = [file.path for file in facts.bundle.under("images")] if facts.bundle else []
     return _copies(facts, paths, "/var/lib/mlstead/images", "0644")
+
+
+def charts(facts: Facts, *names: str) -> list[dict[str, str]]:
+    """Give the Helm charts of the bundle that have some names, whatever their versions."""
+    found = facts.bundle.under("charts") if facts.bundle else ()
+    paths = [it.path for it in found if chart_of(it.path)[0] in names]
+    return _copies(facts, paths, CHARTS, "0644")
 
 
 def links(facts: Facts, *names: str) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from mlstead import discover
 from mlstead.clients.ssh import Ssh
 from mlstead.errors import PlatformError, UnavailableError, UserError
 from mlstead.plan import SecretRef, Step
-from mlstead.site import cluster
+from mlstead.site import cluster, releases
 from mlstead.site.components import ansible_folder
 from mlstead.site.facts import target
 from mlstead.site.planning import groups
@@ -88,6 +88,10 @@ def _do(doing: Doing, group: Sequence[Step]) -> int:
     if first.action == "manifest":
         for step in group:
             cluster.put(doing.site, doing.ssh, resolved(step.arguments, doing.secret))
+        return len(group)
+    if first.action == "helm":
+        for step in group:
+            releases.upgrade(doing.site, doing.ssh, step.arguments, doing.secret)
         return len(group)
     for step in group:
         doing.local[step.component](step)

@@ -1,7 +1,8 @@
 """The bundle: a folder with all programs and images of a site, each with its checksum.
 
 Layout: ``bin/`` programs (links among them allowed), ``cni/`` network plugins, ``images/*.tar``
-archives as ``docker save`` or ``ctr images export`` write them, and ``bundle.json``.
+archives as ``docker save`` or ``ctr images export`` write them, ``charts/*.tgz`` as
+``helm package`` writes them, and ``bundle.json``.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from mlstead.plan import Bundle, BundleFile
 
 MANIFEST: Final = "bundle.json"
 FORMAT: Final = 1
-FOLDERS: Final = ("bin", "cni", "images")
+FOLDERS: Final = ("bin", "cni", "images", "charts")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@:=-]*", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _VERSIONS: Final = {

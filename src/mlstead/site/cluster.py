@@ -2,17 +2,19 @@
 
 import json
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mlstead.clients.ssh import Ssh
 from mlstead.errors import UnavailableError, UserError
+from mlstead.plan import KUBECTL
 from mlstead.site.facts import target
 from mlstead.spec.site import Site
 
-KUBECTL: Final = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf")
 MANAGER: Final = "mlstead"
 PATIENCE: Final = 300
+NOT_YET: Final = 60  # seconds that a webhook has to answer after its pods are ready
 
 
 def put(site: Site, ssh: Ssh, arguments: Mapping[str, Any]) -> None:
@@ -24,12 +26,16 @@ def put(site: Site, ssh: Ssh, arguments: Mapping[str, Any]) -> None:
         arguments: ``objects``: the manifests; ``wait``: names such as ``deployment/x -n y``.
     """
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": arguments["objects"]})
-    call(
-        site,
-        ssh,
-        ("apply", "--server-side", "--force-conflicts", "--field-manager", MANAGER, "-f", "-"),
-        text.encode(),
-    )
+    words = ("apply", "--server-side", "--force-conflicts", "--field-manager", MANAGER, "-f", "-")
+    deadline = time.monotonic() + NOT_YET
+    while True:
+        try:
+            call(site, ssh, words, text.encode())
+            break
+        except UserError as error:
+            if "failed calling webhook" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
     for words in arguments.get("wait", ()):
         call(site, ssh, (*words, f"--timeout={PATIENCE}s"))
 
@@ -41,14 +47,26 @@ def call(site: Site, ssh: Ssh, words: Sequence[str], content: bytes = b"") -> st
         UnavailableError: the machine or the API server does not answer.
         UserError: kubectl refused.
     """
+    return on_head(site, ssh, (*KUBECTL, *words), content, PATIENCE + 30)
+
+
+def on_head(
+    site: Site, ssh: Ssh, argv: Sequence[str], content: bytes = b"", patience: float = PATIENCE
+) -> str:
+    """Run a program that asks the API server on the control plane, as root; give what it printed.
+
+    Raises:
+        UnavailableError: the machine or the API server does not answer.
+        UserError: the program refused.
+    """
     head = site.with_role("control-plane")[0]
-    command = shlex.join((*KUBECTL, *words))
+    command = shlex.join(argv)
     command = f'if [ "$(id -u)" = 0 ]; then {command}; else sudo -n -- {command}; fi'
-    answer = ssh.run(target(site, head), command, input=content, timeout=PATIENCE + 30)
+    answer = ssh.run(target(site, head), command, input=content, timeout=patience)
     if answer.code == 0:
         return answer.out.decode("utf-8", "replace")
     lines = answer.err.strip().splitlines() or [f"exit code {answer.code}"]
-    message = f"{head}: kubectl {words[0]}: {lines[-1]}"
+    message = f"{head}: {argv[0]} {argv[3]}: {lines[-1]}"
     if any(word in answer.err for word in ("refused", "timed out", "Unable to connect", "EOF")):
         raise UnavailableError(message, hint="is the control plane up? mlstead site status")
     raise UserError(message)

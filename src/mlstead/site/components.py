@@ -12,7 +12,7 @@ import mlstead.apps
 import mlstead.machines
 from mlstead import discover
 from mlstead.plan import PHASES, Component
-
+from mlstead.spec.site import Site
 
 LEAVING: Final = ("remove.yml", "drain.yml", "forget.yml")
 
@@ -32,6 +32,13 @@ def apps() -> Mapping[str, Component]:
     """Give everything that can be installed in the cluster by name, in the order of an install."""
     found = {name: discover.part(mlstead.apps, name).PART for name in discover.names(mlstead.apps)}
     return ordered(found)
+
+
+def charts_of(site: Site) -> tuple[str, ...]:
+    """Name the Helm charts that the apps of a site are made of."""
+    if site.kubernetes.distribution != "kubeadm":
+        return ()
+    return tuple(chart for name, app in apps().items() if name in site.apps for chart in app.charts)
 
 
 def ordered(parts: Mapping[str, Component]) -> dict[str, Component]:

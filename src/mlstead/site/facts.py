@@ -15,8 +15,8 @@ import mlstead.site
 from mlstead.clients.ssh import Answer, Ssh, Target
 from mlstead.errors import PlatformError, UnavailableError, UserError
 from mlstead.plan import Answer as ProbeAnswer
-from mlstead.plan import Bundle, Facts, HostFacts, PartFacts, object_key
-from mlstead.site.components import machine_parts, role_digests
+from mlstead.plan import Bundle, Facts, HostFacts, PartFacts, Release, object_key
+from mlstead.site.components import apps, charts_of, machine_parts, role_digests
 from mlstead.spec.site import Site
 
 PATIENCE: Final = 60.0
@@ -77,8 +77,15 @@ def gather(
             problems[name] = found
         else:
             hosts[name] = found
-    facts = Facts(hosts=hosts, objects=_objects(hosts), bundle=bundle, roles=role_digests())
     ended = time.time()
+    facts = Facts(
+        hosts=hosts,
+        objects=_objects(hosts),
+        bundle=bundle,
+        roles=role_digests(),
+        releases=_releases(hosts),
+        charts=charts_of(site),
+    )
     return Gathered(
         facts, problems, {name: _skew(host, began, ended) for name, host in hosts.items()}
     )
@@ -91,13 +98,44 @@ def _skew(host: HostFacts, began: float, ended: float) -> float:
 
 
 def _objects(hosts: Mapping[str, HostFacts]) -> Mapping[str, Mapping[str, Any]] | None:
-    """Read what the control plane says is ours in the cluster; None if no one said anything."""
-    for host in hosts.values():
-        answer = host.answers.get("objects")
-        if answer and answer.code == 0:
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # cut off, or no list
-                return {object_key(one): one for one in json.loads(answer.out)["items"]}
+    """Read what the control plane says is ours in the cluster; None if no one said anything.
+
+    An app that has kinds of its own asks for them by a probe ``objects:APP``: where the kinds are
+    not known yet, kubectl answers nothing at all.
+    """
+    found = [
+        answer.out
+        for host in hosts.values()
+        for name, answer in host.answers.items()
+        if name.partition(":")[0] == "objects" and answer.code == 0
+    ]
+    if not found:
+        return None
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # cut off, or no list
+        return {object_key(one): one for text in found for one in json.loads(text)["items"]}
     return None
+
+
+def _releases(hosts: Mapping[str, HostFacts]) -> Mapping[str, Release] | None:
+    """Read what the control plane says Helm installed; None if no one said anything."""
+    for host in hosts.values():
+        answer = host.answers.get("releases")
+        if answer and answer.code == 0:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                found = json.loads(answer.out)
+                return {f"{it['namespace']}/{it['name']}": _release(it) for it in found}
+    return None
+
+
+def _release(one: Mapping[str, Any]) -> Release:
+    return Release(
+        one["chart"],
+        one["version"],
+        one["status"],
+        one["revision"],
+        one["values"],
+        tuple(one["drift"]),
+    )
 
 
 @cache
@@ -109,7 +147,7 @@ def _script(site: Site, name: str, mark: str) -> bytes:
     """Make the script for one machine: our program, and as data what it is asked."""
     probes = {
         probe.name: list(probe.argv)
-        for part in machine_parts().values()
+        for part in (*machine_parts().values(), *apps().values())
         for probe in part.probes(site, name)
     }
     request = base64.b64encode(json.dumps({"mark": mark, "probes": probes}).encode()).decode()
