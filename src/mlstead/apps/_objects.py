@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mlstead.plan import Facts
+from mlstead.plan import KUBECTL, OURS, Facts, Probe
+from mlstead.spec.site import Site
 
 MANAGED: Final = {"app.kubernetes.io/managed-by": "mlstead"}
 
@@ -19,6 +20,27 @@ def image_named(facts: Facts, *names: str) -> str:
     """Give the image of the bundle with one of some last names, the tag left aside; or ""."""
     images = facts.bundle.images if facts.bundle else ()
     return next((it for it in images if it.rsplit("/", 1)[-1].split(":")[0] in names), "")
+
+
+def image_parts(image: str) -> dict[str, str]:
+    """Split an image's name as charts want it."""
+    repository, _, tag = image.rpartition(":")
+    return {"repository": repository, "tag": tag}
+
+
+def namespace(name: str, level: str) -> dict[str, Any]:
+    """Give a namespace whose pods may do no more than a level of the pod security standards."""
+    labels = {"pod-security.kubernetes.io/enforce": level}
+    metadata = {"name": name, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def objects_probe(site: Site, machine: str, app: str, kinds: str) -> Sequence[Probe]:
+    """Ask the control plane for our objects of kinds that not every cluster knows."""
+    if app not in site.apps or machine not in site.with_role("control-plane"):
+        return ()
+    words = ("get", kinds, "-A", "-l", OURS, "-o", "json", "--request-timeout=10s")
+    return (Probe(f"objects:{app}", (*KUBECTL, *words)),)
 
 
 def reader(

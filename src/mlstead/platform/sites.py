@@ -13,6 +13,7 @@ from mlstead.site import driving, leaving
 from mlstead.site.applying import Event, run_steps
 from mlstead.site.driving import Planned, Told
 from mlstead.site.facts import Gathered
+from mlstead.site.options import check_options
 from mlstead.site.session import Session, Stranger
 from mlstead.site.status import Status, status
 from mlstead.spec.load import load_site
@@ -35,7 +36,9 @@ class Sites:
 
     def load(self, path: Path) -> LoadedSite:
         """Read a site file; SpecError with every problem and its place."""
-        return load_site(path)
+        loaded = load_site(path)
+        check_options(loaded)
+        return loaded
 
     def open(self, loaded: LoadedSite, *, bundle: str = "", ask: Ask | None = None) -> Session:
         """Open a site; ``ask`` asks for the passphrase of its secrets. Use it in a ``with``."""
