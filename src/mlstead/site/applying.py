@@ -141,7 +141,7 @@ def _role(doing: Doing, group: Sequence[Step]) -> int:
 def _failed(step: Step, failures: Sequence[Any]) -> PlatformError:
     """Make one error of what failed: where, in which task, and what was written last."""
     worst = failures[0]
-    hosts = ", ".join(dict.fromkeys(event.host for event in failures))
+    hosts = ", ".join(dict.fromkeys(event.host or step.target for event in failures))
     text = f"{hosts}: {step.title}: {worst.task}"
     if worst.detail:
         text += "\n" + "\n".join(f"  {line}" for line in worst.detail.splitlines())
