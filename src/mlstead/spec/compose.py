@@ -58,6 +58,7 @@ class _Composer:
         self._anchors: dict[str, _Anchor | None] = {}
         self._aliases = 0
         self._nodes = 0
+        self._end: Any = None  # of what was read last, without the white space after it
 
     def document(self) -> Node:
         self._next()
@@ -91,6 +92,7 @@ class _Composer:
 
     def _node(self, event: Any, depth: int) -> tuple[Node, int]:
         """Build the node that starts with this event; give it and its height."""
+        self._end = event.end_mark
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, depth)
         if event.tag is not None:
@@ -136,29 +138,29 @@ class _Composer:
             raise self._error(event, "a NUL character is not allowed")
         return Leaf(value, self._mark(event.start_mark, event.end_mark))
 
-    def _until(self, end: type) -> Iterator[Any]:
+    def _until(self, end: Any, start: Any) -> Iterator[Any]:
         while not isinstance(event := self._next(), end):
             yield event
+        if start.flow_style:
+            self._end = event.end_mark
 
     def _items(self, start: Any, depth: int) -> tuple[Node, int]:
         items, height = [], 0
-        last = start
-        for event in self._until(yaml.SequenceEndEvent):
+        for event in self._until(yaml.SequenceEndEvent, start):
             node, inner = self._node(event, depth)
             items.append(node)
-            height, last = max(height, inner), event
-        return Items(tuple(items), self._mark(start.start_mark, last.end_mark)), height + 1
+            height = max(height, inner)
+        return Items(tuple(items), self._mark(start.start_mark, self._end)), height + 1
 
     def _map(self, start: Any, depth: int) -> tuple[Node, int]:
         entries: dict[str, Entry] = {}
-        height, last = 0, start
-        for event in self._until(yaml.MappingEndEvent):
+        height = 0
+        for event in self._until(yaml.MappingEndEvent, start):
             key = self._key(event, entries)
-            last = self._next()
-            node, inner = self._node(last, depth)
+            node, inner = self._node(self._next(), depth)
             entries[key] = Entry(self._mark(event.start_mark, event.end_mark), node)
             height = max(height, inner)
-        return Map(entries, self._mark(start.start_mark, last.end_mark)), height + 1
+        return Map(entries, self._mark(start.start_mark, self._end)), height + 1
 
     def _key(self, event: Any, entries: dict[str, Entry]) -> str:
         if not isinstance(event, yaml.ScalarEvent):

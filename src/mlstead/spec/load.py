@@ -52,7 +52,20 @@ def load_site(path: Path) -> LoadedSite:
         SpecError: the file describes no site that can be; one line for each problem.
     """
     source = read_source(path)
-    root = compose(source)
+    site, tree = _site(compose(source))
+    return LoadedSite(site, path.resolve().parent, source.text, tree)
+
+
+def parse_site(text: str, *, origin: str = "<string>") -> Site:
+    """Read a site from a text; the options of its apps are not looked at.
+
+    Raises:
+        SpecError: the text describes no site that can be; one line for each problem.
+    """
+    return _site(compose(Source(origin, text)))[0]
+
+
+def _site(root: Node) -> tuple[Site, Map]:
     wrong = _header_problems(root, ("site",))
     if wrong or not isinstance(root, Map):
         raise explain(root, wrong)
@@ -63,7 +76,7 @@ def load_site(path: Path) -> LoadedSite:
     wrong = list(site_problems(site))
     if wrong:
         raise explain(root, wrong)
-    return LoadedSite(site, path.resolve().parent, source.text, root)
+    return site, root
 
 
 def parse(text: str, *, origin: str = "<string>", overrides: Overrides = ()) -> Work:
