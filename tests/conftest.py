@@ -48,6 +48,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MLSTEAD_HOME", str(root / "home"))
     monkeypatch.setenv("XDG_DATA_HOME", str(root / "data"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("KUBECONFIG", str(root / "kubeconfig"))
     monkeypatch.setenv("MLSTEAD_WARM", "off")  # it would outlive the test; test_warm has its own
     yield root / "home"
     used = any(path != runtime for path in root.iterdir()) or any(runtime.iterdir())

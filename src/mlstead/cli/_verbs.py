@@ -15,7 +15,7 @@ VERBS: dict[str, str] = {
     "secret": "Keep, list and remove secrets.",
     "site": "Make a cluster of machines, look at it, change it, take it away.",
     "bundle": "Make a folder of programs and images installable without internet.",
-    "context": "List, add and choose the places where work goes.",
+    "context": "List, add and choose the places where work goes; choose the cluster.",
     "schema": "Print the JSON Schema of work and site files.",
     "fix": "Rewrite an older work file to today's version.",
     "drive": "Drive open runs (mlstead starts this itself).",

@@ -1,4 +1,4 @@
-"""The verb ``context``: the places where work goes."""
+"""The verb ``context``: the places where work goes, and the cluster that kubectl talks to."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from mlstead.cli._group import Group
 from mlstead.cli._options import Json
 from mlstead.cli._print import as_json as print_json
 from mlstead.cli._print import table
+from mlstead.platform import clusters
 from mlstead.platform import context as contexts
 from mlstead.platform.context import Context
 
@@ -59,3 +60,27 @@ def remove(name: Name) -> None:
     """Forget a context; what runs there goes on."""
     contexts.remove(contexts.home_folder(), name)
     print(f"context {name} is forgotten")
+
+
+@app.command()
+def cluster(
+    name: Annotated[str, typer.Argument(help="The context of kubectl to switch to.")] = "",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="The namespace to work in.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """List kubectl's contexts, switch to one, set its namespace."""
+    if name or namespace:
+        clusters.switch(name, namespace)
+    path, known = clusters.known()
+    if as_json:
+        print_json({"file": str(path), "contexts": known})
+    elif name or namespace:
+        now = next(it for it in known if it.current)
+        print(f"kubectl's context: {now.name}, namespace {now.namespace or 'default'}")
+    else:
+        rows = [
+            ("*" if it.current else "", it.name, it.cluster, it.user, it.namespace) for it in known
+        ]
+        table(("", "NAME", "CLUSTER", "USER", "NAMESPACE"), rows)

@@ -18,6 +18,7 @@ from mlstead.errors import ConflictError, PlatformError, UnavailableError, UserE
 from mlstead.plan import Facts, Port, Step
 from mlstead.records.base import AddEvents, AddRun, Query, Run, SetRun, State, Store, new_id
 from mlstead.records.base import Event as Happened
+from mlstead.site.access import local_actions
 from mlstead.site.applying import Doing, Event, run_steps
 from mlstead.site.facts import Gathered, target
 from mlstead.site.planning import plan_site, ports
@@ -122,6 +123,7 @@ def recorded(
         secret=session.secrets.value,
         told=log.take,
         cancelled=log.stopped,
+        local=local_actions(session.site, session.ssh),
         keep_data=keep_data,
     )
     try:

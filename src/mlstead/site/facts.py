@@ -16,6 +16,7 @@ from mlstead.clients.ssh import Answer, Ssh, Target
 from mlstead.errors import PlatformError, UnavailableError, UserError
 from mlstead.plan import Answer as ProbeAnswer
 from mlstead.plan import Bundle, Facts, HostFacts, PartFacts, Release, object_key
+from mlstead.site import laptop
 from mlstead.site.components import apps, charts_of, machine_parts, role_digests
 from mlstead.spec.site import Site
 
@@ -81,6 +82,7 @@ def gather(
     facts = Facts(
         hosts=hosts,
         objects=_objects(hosts),
+        laptop=laptop.look(site),
         bundle=bundle,
         roles=role_digests(),
         releases=_releases(hosts),
