@@ -16,7 +16,7 @@ from mlstead.platform import Platform
 from mlstead.platform.sites import Session, Sites
 
 app = typer.Typer(cls=Group, no_args_is_help=True)
-machine = typer.Typer(cls=Group, no_args_is_help=True, help="Drain or remove one machine.")
+machine = typer.Typer(cls=Group, no_args_is_help=True, help="Add, drain or remove one machine.")
 app.add_typer(machine, name="machine")
 
 File = Annotated[Path, typer.Option("-f", "--file", help="The site file.")]
@@ -48,6 +48,28 @@ def _open(sites: Sites, file: Path, bundle: str = "") -> Session:
             raise UserError(f"{stranger.name} is not trusted: nothing was done")
         session.trust(stranger.name, stranger.fingerprints)
     return session
+
+
+@app.command()
+def init(
+    addresses: Annotated[
+        list[str] | None, typer.Argument(help="IPv4 addresses; the first becomes the head.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="What the site is called.")] = "lab",
+    user: Annotated[str, typer.Option("--user", help="The login; it may use sudo.")] = "",
+    key: Annotated[str, typer.Option("--key", help="The private key for ssh.")] = "",
+    file: File = SITE,
+) -> None:
+    """Write a first site file; asks for what is not given."""
+    found = addresses or []
+    if not found:
+        if not sys.stdin.isatty():
+            raise UserError("no addresses are given", hint="mlstead site init 192.168.10.50 …")
+        found = str(typer.prompt("Addresses of the machines, the head first")).split()
+        user = user or str(typer.prompt("Login with sudo", default=""))
+    machines = Platform().sites.write(file, name, found, user, key)
+    console().print(f"{file}: {', '.join(machines)}")
+    console().print("now: mlstead site trust, mlstead site plan, mlstead site apply")
 
 
 @app.command()
@@ -149,6 +171,20 @@ def remove(
 
 
 @machine.command()
+def add(
+    name: Named,
+    address: Annotated[str, typer.Argument(help="Its IPv4 address.")],
+    role: Annotated[
+        list[str] | None, typer.Option("--role", help="control-plane, worker or registry.")
+    ] = None,
+    file: File = SITE,
+) -> None:
+    """Write a machine into the site file; apply makes it part of the site."""
+    Platform().sites.add_to(file, name, address, role or ["worker"])
+    console().print(f"{name} stands in {file}; now: mlstead site trust, mlstead site apply")
+
+
+@machine.command()
 def drain(name: Named, file: File = SITE) -> None:
     """Move what runs on a worker elsewhere, and keep new work away from it."""
     sites = Platform().sites
@@ -163,4 +199,6 @@ def remove_machine(name: Named, file: File = SITE, dead: Dead = False) -> None:
     sites = Platform().sites
     with _open(sites, file) as session, shown.Watch() as watch:
         sites.remove_machine(session, name, watch.take, dead=dead)
-    console().print(f"{name} is removed from the site; take it out of {file}, too")
+    sites.take_out(file, name)
+    console().print(f"{name} is removed from the site and from {file}")
+    console().print("mlstead site apply lets the others forget its name")

@@ -13,7 +13,9 @@ def _machines(site: Site) -> Sequence[str]:
 
 def _inputs(site: Site, facts: Facts, machine: str) -> Mapping[str, Any]:
     # What the site says counts, not what a node says about itself.
-    return {"kubelet_certificates": {name: site.machines[name].address for name in site.nodes}}
+    return {
+        "kubelet_certificates_nodes": {name: site.machines[name].address for name in site.nodes}
+    }
 
 
 PART = Component(

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mlstead.errors import PlatformError
+from mlstead.clients import durable
+from mlstead.errors import ConflictError, PlatformError, UserError
 from mlstead.plan import Bundle, Step
 from mlstead.records.base import Run, Store
 from mlstead.site import bundle as bundles
-from mlstead.site import driving, leaving
+from mlstead.site import driving, laptop, leaving, writing
 from mlstead.site.applying import Event, run_steps
 from mlstead.site.driving import Planned, Told
 from mlstead.site.facts import Gathered
 from mlstead.site.options import check_options
 from mlstead.site.session import Session, Stranger
 from mlstead.site.status import Status, status
-from mlstead.spec.load import load_site
+from mlstead.spec.load import load_site, read_source
 from mlstead.spec.loaded import LoadedSite
 
 Ask = Callable[[], str]
@@ -104,8 +105,42 @@ class Sites:
             return leaving.remove_steps(session.site, gathered.facts, names)
 
         run = self._do(session, steps, told, spare=names, keep_data=keep_data)
+        laptop.forget(session.site)
         session.forget()
         return run
+
+    def write(
+        self, path: Path, name: str, addresses: Sequence[str], user: str, key: str
+    ) -> list[str]:
+        """Write a first site file; give the names of its machines.
+
+        Raises:
+            ConflictError: the file exists.
+            UserError: an address cannot be one.
+        """
+        machines = writing.names_for(addresses)
+        text = writing.draft(name, machines, user, key)
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError as error:
+            raise ConflictError(f"{path} exists", hint="choose another with --file") from error
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from error
+        return [machine[0] for machine in machines]
+
+    def add_to(self, path: Path, name: str, address: str, roles: Sequence[str]) -> None:
+        """Write a machine into a site file, everything else in it stays as it is.
+
+        Raises:
+            UserError: the file or the machine cannot be.
+        """
+        text = writing.add_machine(read_source(path).text, name, address, roles, origin=str(path))
+        _replace(path, text)
+
+    def take_out(self, path: Path, name: str) -> None:
+        """Take a machine out of a site file."""
+        _replace(path, writing.remove_machine(read_source(path).text, name, origin=str(path)))
 
     def make_bundle(self, folder: Path) -> Bundle:
         """Write the manifest of a bundle folder."""
@@ -134,6 +169,16 @@ class Sites:
             ) as change:
                 run_steps(change.doing, wanted)
         return store.run(change.run.id)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all; its permissions stay."""
+    try:
+        mode = path.stat().st_mode & 0o777
+        durable.write(path.resolve(), text.encode())
+        path.chmod(mode)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
 
 
 def _with_hint(error: PlatformError, hint: str) -> PlatformError:

@@ -40,6 +40,17 @@ def put(site: Site, ssh: Ssh, arguments: Mapping[str, Any]) -> None:
         call(site, ssh, (*words, f"--timeout={PATIENCE}s"))
 
 
+def wait_for_nodes(site: Site, ssh: Ssh) -> None:
+    """Wait until every node of the cluster is ready.
+
+    Raises:
+        UserError: one is not within the time.
+    """
+    words = ("wait", "--for=condition=Ready", "nodes", "--all", f"--timeout={PATIENCE}s")
+    if site.with_role("control-plane"):
+        call(site, ssh, words)
+
+
 def call(site: Site, ssh: Ssh, words: Sequence[str], content: bytes = b"") -> str:
     """Run kubectl on the control plane; give what it printed.
 

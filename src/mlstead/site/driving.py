@@ -18,6 +18,7 @@ from mlstead.errors import ConflictError, PlatformError, UnavailableError, UserE
 from mlstead.plan import Facts, Port, Step
 from mlstead.records.base import AddEvents, AddRun, Query, Run, SetRun, State, Store, new_id
 from mlstead.records.base import Event as Happened
+from mlstead.site import cluster
 from mlstead.site.access import local_actions
 from mlstead.site.applying import Doing, Event, run_steps
 from mlstead.site.facts import Gathered, target
@@ -76,6 +77,7 @@ def apply(session: Session, store: Store, project: str, told: Told) -> Run | Non
             return None
         with holding(session), recorded(session, store, project, planned.steps, told) as doing:
             run_steps(doing.doing, planned.steps)
+            cluster.wait_for_nodes(session.site, session.ssh)
             _see_done(session)
     return store.run(doing.run.id)
 
