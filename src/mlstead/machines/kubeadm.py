@@ -29,6 +29,16 @@ def _common(site: Site, facts: Facts, machine: str) -> dict[str, Any]:
         "kubeadm_address": site.machines[machine].address,
         "kubeadm_endpoint": f"{site.machines[head].address}:{API}",
         "kubeadm_pods": site.kubernetes.pods,
+        "kubeadm_kubelet": {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "cgroupDriver": "systemd",
+            "failCgroupV1": not old,
+            "rotateCertificates": True,
+            # Signed by the cluster's authority once kubelet_certificates has approved it.
+            "serverTLSBootstrap": True,
+            **site.kubernetes.kubelet,
+        },
         # Control groups v1 still work with the kubelet, but kubeadm refuses them at first.
         "kubeadm_ignore": ["SystemVerification"] if old else [],
     }
@@ -39,16 +49,6 @@ def _inputs(site: Site, facts: Facts, machine: str) -> Mapping[str, Any]:
     if common["kubeadm_mode"] == "join":
         return common
     systems = [facts.hosts[name].system for name in site.nodes if name in facts.hosts]
-    kubelet = {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "cgroupDriver": "systemd",
-        "failCgroupV1": not any(system.get("cgroups") == 1 for system in systems),
-        "rotateCertificates": True,
-        # Signed by the cluster's authority once kubelet_certificates has approved it.
-        "serverTLSBootstrap": True,
-        **site.kubernetes.kubelet,
-    }
     proxy: dict[str, Any] = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
@@ -69,7 +69,6 @@ def _inputs(site: Site, facts: Facts, machine: str) -> Mapping[str, Any]:
         "kubeadm_etcd_tag": versions.get("etcd", ""),
         "kubeadm_services": site.kubernetes.services,
         "kubeadm_taints": [] if worker or len(site.nodes) == 1 else [taint],
-        "kubeadm_kubelet": kubelet,
         "kubeadm_proxy": proxy,
     }
 
