@@ -10,7 +10,7 @@ from pathlib import Path
 import ansible_runner
 
 from mlstead.clients.ansible_events import Event, Listener, Outcome
-from mlstead.clients.ansible_play import Machine, Play, write
+from mlstead.clients.ansible_play import INVENTORY, Machine, Play, write
 from mlstead.errors import UserError
 
 __all__ = ["Event", "Machine", "Outcome", "Play", "run_play"]
@@ -43,7 +43,7 @@ def run_play(
         done = ansible_runner.interface.run(
             private_data_dir=str(private),
             playbook=str(private / "project" / "play.yml"),
-            inventory=str(private / "hosts.json"),
+            inventory=str(private / INVENTORY),
             cmdline="--check" if play.check else None,
             quiet=True,
             event_handler=listener.handle,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+INVENTORY: Final = "hosts.yml"
 TARGETS: Final = "mlstead_targets"  # no machine can be called so: names have no _
 
 
@@ -46,7 +47,7 @@ class Play:
 
 
 def write(private: Path, play: Play) -> None:
-    """Write inventory and playbook; JSON is YAML."""
+    """Write inventory and playbook; JSON is YAML, but for texts that are no templates."""
     (private / "project").mkdir()
     hosts = {one.name: _host(one) for one in (*play.machines, *play.others)}
     targets = {"hosts": {one.name: None for one in play.machines}}
@@ -58,7 +59,7 @@ def write(private: Path, play: Play) -> None:
         "tasks": [{"name": play.role, "ansible.builtin.include_role": role}],
     }
     files = {
-        "hosts.json": json.dumps({"all": {"hosts": hosts, "children": {TARGETS: targets}}}),
+        INVENTORY: yaml({"all": {"hosts": hosts, "children": {TARGETS: targets}}}),
         "project/play.yml": json.dumps([book]),
         "ansible.cfg": "[defaults]\n",  # never the user's own
     }
@@ -78,3 +79,27 @@ def _host(machine: Machine) -> dict[str, Any]:
     if machine.key:
         found["ansible_ssh_private_key_file"] = machine.key
     return found
+
+
+def yaml(value: Any) -> str:
+    """Write data so that Ansible takes no text in it for a template.
+
+    A text with ``{{``, ``{%`` or ``{#`` gets the tag ``!unsafe``; all else is JSON.
+    """
+    if isinstance(value, Mapping):
+        rows = (f"{_text(str(key))}: {yaml(item)}" for key, item in value.items())
+        return "{" + ", ".join(rows) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(yaml, value)) + "]"
+    if isinstance(value, str):
+        tag = "!unsafe " if any(mark in value for mark in ("{{", "{%", "{#")) else ""
+        return tag + _text(value)
+    return json.dumps(value)
+
+
+def _text(value: str) -> str:
+    """Write a text in double quotes as both JSON and YAML read it, letters over U+FFFF as YAML."""
+    return "".join(
+        f"\\U{ord(char):08x}" if ord(char) > 0xFFFF or char == "\x7f" else json.dumps(char)[1:-1]
+        for char in value
+    ).join(('"', '"'))

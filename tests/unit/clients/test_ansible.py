@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yaml import SafeLoader, load  # type: ignore[import-untyped]
 
 from mlstead.clients.ansible_events import Event, Listener, Outcome
-from mlstead.clients.ansible_play import TARGETS, Machine, Play, write
+from mlstead.clients.ansible_play import INVENTORY, TARGETS, Machine, Play, write, yaml
 
 CANARY = "canary-5up3rs3cret"
 HEAD = Machine("head", "10.0.0.1", 22, "ann", "~/.ssh/id", ("-o", "Port=22"), {"x_size": 3})
@@ -44,7 +47,7 @@ def failed(**result: Any) -> Event:
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
     write(tmp_path, Play("x", (HEAD,), (WORKER,), "remove"))
-    names = ("hosts.json", "project/play.yml")
+    names = (INVENTORY, "project/play.yml")
     return {name: json.loads((tmp_path / name).read_text()) for name in names}
 
 
@@ -53,7 +56,7 @@ def test_the_play_is_one_role_on_its_machines_only(files: dict[str, Any]) -> Non
     (task,) = play["tasks"]
     assert task["ansible.builtin.include_role"] == {"name": "x", "tasks_from": "remove"}
     assert (play["hosts"], play["become"], play["gather_facts"]) == (TARGETS, True, False)
-    everything = files["hosts.json"]["all"]
+    everything = files[INVENTORY]["all"]
     assert list(everything["hosts"]) == ["head", "w1"]
     assert everything["children"] == {TARGETS: {"hosts": {"head": None}}}
 
@@ -63,7 +66,7 @@ def test_no_machine_can_be_called_like_the_group() -> None:
 
 
 def test_a_machine_is_reached_by_its_address_login_and_key(files: dict[str, Any]) -> None:
-    hosts = files["hosts.json"]["all"]["hosts"]
+    hosts = files[INVENTORY]["all"]["hosts"]
     assert hosts["head"] == {
         "ansible_host": "10.0.0.1",
         "ansible_port": 22,
@@ -86,13 +89,48 @@ def test_a_machine_is_reached_by_its_address_login_and_key(files: dict[str, Any]
 )
 def test_the_words_for_ssh_arrive_as_they_are(tmp_path: Path, words: tuple[str, ...]) -> None:
     write(tmp_path, Play("x", (Machine("h", "10.0.0.1", 22, "", "", words),)))
-    host = json.loads((tmp_path / "hosts.json").read_text())["all"]["hosts"]["h"]
+    host = json.loads((tmp_path / INVENTORY).read_text())["all"]["hosts"]["h"]
     assert tuple(shlex.split(host["ansible_ssh_common_args"])) == words
 
 
 def test_the_settings_of_the_user_are_not_read(tmp_path: Path) -> None:
     write(tmp_path, Play("x", (HEAD,)))
     assert (tmp_path / "ansible.cfg").read_text() == "[defaults]\n"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(-1e9, 1e9).map(lambda x: round(x, 3))
+    | st.text(max_size=10) | st.text("{%#} a'\"\\\n", max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+)  # fmt: skip
+
+
+class _Loader(SafeLoader):  # type: ignore[misc]
+    """Reads YAML as Ansible does."""
+
+
+_Loader.add_constructor("!unsafe", lambda loader, node: f"unsafe {loader.construct_scalar(node)}")
+
+
+def expected(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: expected(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expected(item) for item in value]
+    if isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#")):
+        return f"unsafe {value}"
+    return value
+
+
+@given(JSON)
+def test_values_arrive_as_they_are_and_none_is_a_template(value: Any) -> None:
+    assert load(yaml(value), _Loader) == expected(value)
+
+
+def test_a_template_in_a_value_is_marked_as_text() -> None:
+    assert yaml({"a": ["{{ 1 + 1 }}", "{ }"], "{{": True}) == (
+        '{"a": [!unsafe "{{ 1 + 1 }}", "{ }"], "{{": true}'
+    )
 
 
 def test_secrets_of_a_machine_are_not_shown() -> None:
