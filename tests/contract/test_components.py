@@ -12,7 +12,7 @@ from mlstead.plan import Component
 from mlstead.site.components import ansible_folder, apps, machine_parts
 from mlstead.site.planning import ports
 from mlstead.testing.component_contract import ComponentContract
-from mlstead.testing.site_values import sites
+from mlstead.testing.site_values import APPS, sites
 
 
 @pytest.mark.parametrize("name", discover.names(mlstead.machines))
@@ -30,6 +30,11 @@ class TestApps(ComponentContract):
 
     def test_an_app_has_no_machines(self, component: Component) -> None:
         assert [list(component.machines(site)) for site in sites().values()] == [[], [], [], []]
+
+
+def test_every_app_with_options_is_under_contract() -> None:
+    named = {name for name in apps() if hasattr(discover.part(mlstead.apps, name), "OPTIONS")}
+    assert named <= set(APPS) <= set(apps())
 
 
 def test_no_two_parts_have_a_name_or_a_title_in_common() -> None:

@@ -25,7 +25,7 @@ from mlstead.site.components import ansible_folder, ordered
 from mlstead.spec.site import Site
 from mlstead.testing.site_values import a_bundle, after, bare, drifted, edits, sites
 
-KNOWN: Final = ("role", "manifest")
+KNOWN: Final = ("role", "manifest", "helm")
 """The actions whose end ``site_values.after`` can tell from the step."""
 SECRETIVE: Final = ("password", "key", "token", "secret", "passphrase")
 
@@ -146,7 +146,7 @@ class ComponentContract:
                 assert step.title.isprintable(), label
                 assert step.reasons, label
                 assert all(reason.isprintable() for reason in step.reasons), label
-            assert len({step.key for step in steps}) == len(steps), label
+            assert len({(it.key, it.action, it.reasons) for it in steps}) == len(steps), label
 
     def test_a_role_is_there_with_its_removal(
         self, name: str, component: Component, site: Site
@@ -160,7 +160,10 @@ class ComponentContract:
     def test_variables_of_a_role_carry_its_name(self, name: str, component: Component) -> None:
         for step in _every_step(name, component):
             if step.action == "role":
-                assert all(key.startswith((f"{name}_", "mlstead_")) for key in step.arguments)
+                strange = {key for key in step.arguments if not key.startswith("mlstead_")}
+                assert {
+                    it for it in strange if it != name and not it.startswith(f"{name}_")
+                } == set()
 
     def test_arguments_are_plain_data_once_secrets_are_put_in(
         self, name: str, component: Component

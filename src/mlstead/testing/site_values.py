@@ -6,9 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from mlstead.plan import Bundle, BundleFile, Facts, HostFacts, PartFacts, Step, object_key
-from mlstead.site.components import role_digests
-from mlstead.spec.base import FrozenDict
+from mlstead.plan import (
+    Bundle,
+    BundleFile,
+    Facts,
+    HostFacts,
+    PartFacts,
+    Release,
+    Step,
+    chart_of,
+    object_key,
+)
+from mlstead.site.components import charts_of, role_digests
+from mlstead.spec.base import FrozenDict, freeze
 from mlstead.spec.site import Kubernetes, Machine, Registry, Role, Site
 
 SYSTEM: Final[Mapping[str, Any]] = {
@@ -26,15 +36,28 @@ PROGRAMS: Final = (
     "containerd",
     "containerd-shim-runc-v2",
     "ctr",
+    "helm",
     "hyperkube",
     "registry",
     "runc",
 )
+CHARTS: Final = ("metallb-0.16.1", "metrics-server-3.13.0")
 IMAGES: Final = (
+    "docker.io/library/busybox:1",
+    "docker.io/rancher/local-path-provisioner:v0.0.37",
+    "quay.io/metallb/controller:v0.16.1",
+    "quay.io/metallb/speaker:v0.16.1",
     "registry.k8s.io/coredns/coredns:v1.14.2",
     "registry.k8s.io/kindnet:v1",
     "registry.k8s.io/kube-apiserver:v1.36.3",
+    "registry.k8s.io/metrics-server/metrics-server:v0.9.0",
 )
+APPS: Final[Mapping[str, Any]] = {
+    "local_path": None,
+    "metallb": {"addresses": ["192.168.10.200-192.168.10.220"]},
+    "metrics_server": None,
+}
+"""Every app that a site names, with the least options: a new one is added here, too."""
 
 
 def a_site(name: str, machines: Mapping[str, Sequence[Role]], **fields: Any) -> Site:
@@ -55,6 +78,7 @@ def sites() -> dict[str, Site]:
         "three": a_site(
             "three",
             {"head": ["control-plane", "worker", "registry"], "w1": ["worker"], "w2": ["worker"]},
+            apps=freeze(APPS),
         ),
         "apart": a_site(
             "apart",
@@ -70,6 +94,7 @@ def a_bundle() -> Bundle:
     """Give a bundle with everything that parts ask for, as ``site.bundle`` would read it."""
     paths = [f"bin/{name}" for name in PROGRAMS]
     paths += ["cni/bridge", "cni/cni-kindnet", "images/kube.tar"]
+    paths += [f"charts/{name}.tgz" for name in CHARTS]
     files = tuple(BundleFile(path, f"{at:064x}", 100 + at) for at, path in enumerate(paths))
     links = {f"bin/{name}": "hyperkube" for name in ("kubeadm", "kubectl", "kubelet")}
     return Bundle("/bundle", {"kubernetes": "v1.36.3", "coredns": "v1.14.2"}, files, links, IMAGES)
@@ -78,20 +103,24 @@ def a_bundle() -> Bundle:
 def bare(site: Site, **system: Any) -> Facts:
     """Give the facts of machines on which nothing is installed, and a bundle."""
     hosts = {name: HostFacts({**SYSTEM, **system}) for name in site.machines}
-    return Facts(hosts=hosts, bundle=a_bundle(), roles=role_digests())
+    return Facts(hosts=hosts, bundle=a_bundle(), roles=role_digests(), charts=charts_of(site))
 
 
 def after(facts: Facts, steps: Sequence[Step]) -> Facts:
-    """Give the facts as they are when steps of roles and manifests have been done."""
+    """Give the facts as they are when steps of roles, manifests and releases have been done."""
     parts = {name: dict(host.parts) for name, host in facts.hosts.items()}
-    objects = dict(facts.objects or {})
+    objects, releases = dict(facts.objects or {}), dict(facts.releases or {})
     for step in steps:
         if step.action == "role":
             parts[step.target][step.component] = PartFacts(step.arguments["mlstead_inputs"])
         elif step.action == "manifest":
             objects |= {object_key(one): _stored(one) for one in step.arguments["objects"]}
+        elif step.action == "helm":
+            it = step.arguments
+            release = Release(*chart_of(it["chart"]), "deployed", 1, it["values"])
+            releases[f"{it['namespace']}/{it['release']}"] = release
     hosts = {name: replace(host, parts=parts[name]) for name, host in facts.hosts.items()}
-    return replace(facts, hosts=hosts, objects=objects)
+    return replace(facts, hosts=hosts, objects=objects, releases=releases)
 
 
 def drifted(facts: Facts, machine: str, component: str, found: PartFacts) -> Facts:
