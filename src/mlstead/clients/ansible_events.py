@@ -85,7 +85,8 @@ def _detail(result: Mapping[str, Any]) -> str:
     """Give the last lines that say why a task failed; nothing of a task with secrets."""
     if "censored" in result:
         return "(hidden: this task handles secrets)"
-    parts = [str(result.get(name) or "") for name in ("stdout", "stderr", "module_stderr", "msg")]
+    names = ("stdout", "stderr", "module_stderr", "msg", "reason")
+    parts = [str(result.get(name) or "") for name in names]
     for item in result.get("results") or ():
         if isinstance(item, Mapping) and item.get("failed") and "censored" not in item:
             parts.append(str(item.get("msg", "")))

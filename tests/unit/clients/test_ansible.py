@@ -185,6 +185,10 @@ def test_items_of_a_loop_that_failed_say_why() -> None:
     ]
 
 
+def test_an_include_that_failed_says_its_reason() -> None:
+    assert failed(reason="the role 'x' was not found").detail == "the role 'x' was not found"
+
+
 def test_a_failure_without_a_word_is_still_one() -> None:
     assert failed().detail == ""
     assert failed(stdout=None, msg=None, results=None).detail == ""

@@ -24,11 +24,12 @@ class ActionModule(ActionBase):
         if asked.get("failed") or not asked.get("missing") or self._task.check_mode:
             return {**result, **asked}
         sources = {file["dest"]: os.path.join(base, file["src"]) for file in arguments["files"]}
+        for dest in asked["missing"]:
+            if not os.path.isfile(sources[dest]):
+                raise AnsibleActionFail(f"{sources[dest]}: no such file in the bundle")
         staged = {}
         folder = self._make_tmp_path()
         for number, dest in enumerate(asked["missing"]):
-            if not os.path.isfile(sources[dest]):
-                raise AnsibleActionFail(f"{sources[dest]}: no such file in the bundle")
             remote = self._connection._shell.join_path(folder, f"file-{number}")
             self._transfer_file(sources[dest], remote)
             staged[dest] = remote

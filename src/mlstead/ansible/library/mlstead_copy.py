@@ -60,6 +60,15 @@ def install(module, file, source):
     os.replace(aside, file["dest"])
 
 
+def make_link(link):
+    """Make a link, whole or not at all."""
+    aside = link["dest"] + ".mlstead-new"
+    if os.path.lexists(aside):
+        os.unlink(aside)
+    os.symlink(link["to"], aside)
+    os.replace(aside, link["dest"])
+
+
 def main():
     """Do it."""
     many = {"type": "list", "elements": "dict", "default": []}
@@ -76,17 +85,17 @@ def main():
     missing = [file for file in asked["files"] if not is_right(file)]
     unlinked = [link for link in asked["links"] if not is_linked(link)]
     changed = bool(missing or unlinked)
-    for file in missing:
-        if not module.check_mode and file["dest"] in asked["staged"]:
-            install(module, file, asked["staged"][file["dest"]])
     left = [file["dest"] for file in missing if file["dest"] not in asked["staged"]]
-    if not left and not module.check_mode:
-        for link in unlinked:
-            aside = link["dest"] + ".mlstead-new"
-            if os.path.lexists(aside):
-                os.unlink(aside)
-            os.symlink(link["to"], aside)
-            os.replace(aside, link["dest"])
+    if module.check_mode:
+        module.exit_json(changed=changed, missing=left)
+    try:
+        for file in missing:
+            if file["dest"] in asked["staged"]:
+                install(module, file, asked["staged"][file["dest"]])
+        for link in unlinked if not left else ():
+            make_link(link)
+    except OSError as error:
+        module.fail_json(msg="%s: %s" % (error.filename2 or error.filename, error.strerror))
     module.exit_json(changed=changed, missing=left)
 
 

@@ -44,12 +44,26 @@ def describe(path, found):
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             hashed.update(block)
-    owner = pwd.getpwuid(found.st_uid).pw_name + ":" + grp.getgrgid(found.st_gid).gr_name
     return {
         "sha256": hashed.hexdigest(),
         "mode": "%04o" % stat.S_IMODE(found.st_mode),
-        "owner": owner,
+        "owner": owner(found),
     }
+
+
+def owner(found):
+    """Give ``user:group`` of a file, in the words of ``site/_probe.py``."""
+    try:
+        return pwd.getpwuid(found.st_uid).pw_name + ":" + grp.getgrgid(found.st_gid).gr_name
+    except KeyError:
+        return "%d:%d" % (found.st_uid, found.st_gid)
+
+
+def give_up(module, message):
+    """Fail; in check mode only say that something would change: what comes before did nothing."""
+    if module.check_mode:
+        module.exit_json(changed=True)
+    module.fail_json(msg=message)
 
 
 def versions(module, names):
@@ -62,7 +76,7 @@ def versions(module, names):
     found = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
     missing = [name for name in names if name not in found]
     if missing:
-        module.fail_json(msg="packages missing: " + ", ".join(missing))
+        give_up(module, "packages missing: " + ", ".join(missing))
     return found
 
 
@@ -74,10 +88,10 @@ def content(module):
         try:
             files[path] = describe(path, os.lstat(path))
         except OSError as error:
-            module.fail_json(msg="%s: %s" % (path, error.strerror))
+            give_up(module, "%s: %s" % (path, error.strerror))
         wanted = asked["checksums"].get(path)
         if wanted and files[path].get("sha256") != wanted:
-            module.fail_json(msg="%s has another checksum than the bundle's manifest" % path)
+            give_up(module, "%s has another checksum than the bundle's manifest" % path)
     stamp = {
         "inputs": asked["inputs"],
         "files": files,
@@ -105,13 +119,20 @@ def write(path, text):
 
 def remove(path, owned):
     """Take the stamp away, and what it names if that is asked for."""
-    if owned:
-        with open(path) as file:
-            names = json.load(file).get("files", {})
-        for name in names:
-            if os.path.islink(name) or os.path.isfile(name):
-                os.unlink(name)
+    for name in owned_files(path) if owned else ():
+        if os.path.islink(name) or os.path.isfile(name):
+            os.unlink(name)
     os.unlink(path)
+
+
+def owned_files(path):
+    """List the files that a stamp names; none if it is damaged."""
+    try:
+        with open(path, errors="replace") as file:
+            names = list(json.load(file)["files"])
+    except (ValueError, LookupError, TypeError):
+        return []
+    return [name for name in names if isinstance(name, str) and os.path.isabs(name)]
 
 
 def main():
@@ -138,12 +159,10 @@ def main():
         if there and not module.check_mode:
             remove(path, module.params["owned"])
         module.exit_json(changed=there, path=path)
-    if module.check_mode and not all(os.path.lexists(name) for name in module.params["files"]):
-        module.exit_json(changed=True, path=path)
     text = content(module)
     changed = True
     if there:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             changed = file.read() != text
     if changed and not module.check_mode:
         write(path, text)
