@@ -186,6 +186,7 @@ class Step:
             what is waited for), ``helm`` (arguments: release, namespace, chart, version, values),
             ``local`` (a function of ``site/``).
         tasks: the role's entry: ``main``, ``drain`` or ``remove``.
+        what: tells steps apart that one component has for one target.
     """
 
     title: str
@@ -195,11 +196,12 @@ class Step:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     tasks: str = "main"
+    what: str = ""
 
     @property
     def key(self) -> str:
         """Name the step within a plan."""
-        return f"{self.component}:{self.target}"
+        return f"{self.component}:{self.target}" + (f"/{self.what}" if self.what else "")
 
 
 def _no_ports(site: Site) -> Sequence[Port]:

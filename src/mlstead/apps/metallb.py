@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, Field
 from mlstead.apps._objects import image_parts, labelled, namespace, objects_probe
 from mlstead.apps._options import chosen
 from mlstead.apps._releases import Wanted, helm_steps
-from mlstead.plan import Component, Facts, Probe, Step, object_steps
+from mlstead.plan import Component, Facts, Port, Probe, Step, object_steps
 from mlstead.spec.base import List, Model
 from mlstead.spec.site import Site
 
@@ -46,11 +47,22 @@ def _range(value: str) -> str:
     return value
 
 
+def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+    # Not min_length: pydantic does not count items that are wrong, and would tell both.
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+Range = Annotated[str, AfterValidator(_range)]
+
+
 class Options(Model):
     """The addresses that it may give away."""
 
-    addresses: Annotated[List[Annotated[str, AfterValidator(_range)]], Field(min_length=1)] = Field(
-        description="Free addresses of the machines' own network: from-to, or a network."
+    addresses: Annotated[List[Range], AfterValidator(_some)] = Field(
+        description="Free addresses of the machines' own network: from-to, or a network.",
+        json_schema_extra={"minItems": 1},
     )
 
 
@@ -64,7 +76,9 @@ def _plan(site: Site, facts: Facts) -> list[Step]:
     # The speaker listens for ARP on the nodes' own network.
     first = object_steps(NAME, PART, [labelled(namespace(NAMESPACE, "privileged"))], facts)
     release = helm_steps(NAME, PART, Wanted(NAME, NAMESPACE, NAME, _values(facts)), facts)
-    return first + release + object_steps(NAME, PART, _pool(options), facts)
+    pool = object_steps(NAME, PART, _pool(options), facts)
+    named = (("namespace", first), ("release", release), ("addresses", pool))
+    return [replace(step, what=what) for what, steps in named for step in steps]
 
 
 def _values(facts: Facts) -> dict[str, Any]:
@@ -109,6 +123,22 @@ def _probes(site: Site, machine: str) -> Sequence[Probe]:
     return objects_probe(site, machine, NAME, KINDS)
 
 
+def _ports(site: Site) -> Sequence[Port]:
+    if chosen(site, NAME, Options) is None:
+        return ()
+    owner = "MetalLB's speaker"
+    return [
+        port
+        for node in site.nodes
+        for port in (
+            Port(node, 9120, owner, "anywhere", "a token of the cluster"),
+            Port(node, 7946, owner, "anywhere", "a key that the speakers share"),
+            Port(node, 7946, owner, "anywhere", "a key that the speakers share", "udp"),
+            Port(node, 17472, owner, "loopback", ""),
+        )
+    ]
+
+
 def _unmet(site: Site, facts: Facts) -> list[str]:
     options = chosen(site, NAME, Options)
     if options is None:
@@ -132,6 +162,7 @@ PART = Component(
     "apps",
     plan=_plan,
     needs=("pod_network",),
+    ports=_ports,
     probes=_probes,
     unmet=_unmet,
     charts=(NAME,),

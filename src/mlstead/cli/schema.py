@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mlstead.site.options import site_schema
 from mlstead.spec.schema import json_schema
 
 app = typer.Typer()
@@ -20,4 +21,5 @@ def schema(
     ] = "",
 ) -> None:
     """Print the JSON Schema that editors use to complete and check work and site files."""
-    print(json.dumps(json_schema(kind or None), indent=2))
+    found = site_schema() if kind == "site" else json_schema(kind or None)
+    print(json.dumps(found, indent=2))

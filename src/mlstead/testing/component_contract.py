@@ -225,6 +225,26 @@ class ComponentContract:
             assert [step.target for step in steps] == [CLUSTER]
             assert steps[0].reasons == (reason,)
 
+    def test_a_release_that_is_gone_or_otherwise_gives_exactly_that_step(
+        self, name: str, component: Component, site: Site, done: Facts
+    ) -> None:
+        for key, release in (done.releases or {}).items():
+            damaged = {
+                "is not there": None,
+                "is failed": replace(release, status="failed"),
+                "the value more was changed": replace(
+                    release, values={**release.values, "more": 1}
+                ),
+                "Service/x is not there": replace(release, drift=("Service/x is not there",)),
+                f"{release.chart} 0.0.1, not": replace(release, version="0.0.1"),
+            }
+            for words, found in damaged.items():
+                releases = {} if found is None else {key: found}
+                (step,) = _known(steps_of(name, component, site, replace(done, releases=releases)))
+                (reason,) = step.reasons
+                assert reason.startswith(f"release {key}")
+                assert words in reason
+
     def test_another_bundle_never_changes_what_machines_have_it(
         self, component: Component, site: Site
     ) -> None:
