@@ -143,7 +143,7 @@ def test_a_certificate_near_its_end_is_made_anew(
         old = access.issue(session.site, session.ssh)
     kubeconfig.merge(path, "lab", old, entry=laptop.entry(session.site))
     kubeconfig.set_namespace(path, "lab", "kube-system")
-    assert opened.planned() == [("laptop:laptop", ("its certificate ends in 1 days",))]
+    assert opened.planned() == [("laptop:laptop", ("its certificate ends in 1 day",))]
     opened.apply()
     assert opened.planned() == []
     assert key_of(path) != old.key

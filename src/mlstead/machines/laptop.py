@@ -76,7 +76,7 @@ def _reasons(site: Site, facts: Facts) -> tuple[str, ...]:
         reasons.append("it has no certificate of ours")
     elif found["expires"] - found["now"] < RENEW:
         days = int((found["expires"] - found["now"]) // 86400)
-        soon = f"its certificate ends in {days} days"
+        soon = f"its certificate ends in {days} day{'s' if days != 1 else ''}"
         reasons.append(soon if days >= 0 else "its certificate has ended")
     return tuple(reasons)
 

@@ -1,6 +1,7 @@
 """Lets the machine that mlstead is called on into the cluster, as a user of its own."""
 
 import getpass
+import os
 import re
 import shlex
 import socket
@@ -50,7 +51,11 @@ def local_actions(
 
 def user_name() -> str:
     """Name who calls: ``login@machine``, as the cluster's audit log will have it."""
-    words = (getpass.getuser(), socket.gethostname().split(".")[0])
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a number that nobody gave a name
+        user = str(os.getuid())
+    words = (user, socket.gethostname().split(".")[0])
     login, machine = (re.sub(r"[^A-Za-z0-9._-]", "-", word)[:28] or "unknown" for word in words)
     return f"{login}@{machine}"
 

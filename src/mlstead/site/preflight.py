@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mlstead.plan import CLUSTER, Facts, HostFacts, Port
+from mlstead.plan import CLUSTER, LAPTOP, Facts, HostFacts, Port
 from mlstead.site.components import apps, machine_parts
 from mlstead.site.planning import ports
 from mlstead.spec.site import Site
@@ -15,6 +15,7 @@ LEAST_MEMORY: Final = {"control-plane": 1.7, "worker": 0.7, "registry": 0.4}  # 
 SPARE_DISK: Final = 2 * GIB
 SYSTEMS: Final = ("debian", "ubuntu")
 ARCHITECTURES: Final = ("x86_64",)
+BUNDLE: Final = "mlstead bundle create --help"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Finding:
     """Something about a machine that people must know.
 
     Attributes:
-        target: the machine, or ``cluster``.
+        target: the machine, ``cluster`` or ``laptop``.
         message: what it is; hint: what to do.
         stops: whether nothing can be done until it is put right.
     """
@@ -130,4 +131,6 @@ def _unmet(site: Site, facts: Facts) -> Iterator[Finding]:
         for message in component.unmet(site, facts):
             if message not in said:
                 said.add(message)
-                yield Finding(CLUSTER, message, "mlstead bundle create --help")
+                here = component.phase == "access"
+                hint = "put it right, or name another by KUBECONFIG" if here else BUNDLE
+                yield Finding(LAPTOP if here else CLUSTER, message, hint)

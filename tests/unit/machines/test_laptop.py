@@ -56,6 +56,7 @@ def test_nothing_is_planned_where_all_is_as_described() -> None:
         ({"authority": ""}, "it does not verify the server"),
         ({"groups": ("system:masters",)}, "it has no certificate of ours"),
         ({"now": 80.5 * 86400}, "its certificate ends in 19 days"),
+        ({"now": 98.5 * 86400}, "its certificate ends in 1 day"),
         ({"now": 101.0 * 86400}, "its certificate has ended"),
         ({"problem": "config:1:2: damaged"}, "config:1:2: damaged"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from cryptography.x509.oid import NameOID
 from mlstead.clients import kubeconfig
 from mlstead.clients.kubeconfig import Access
 from mlstead.machines.laptop import fingerprint
+from mlstead.plan import Facts
 from mlstead.site import laptop
 from mlstead.site.access import user_name
+from mlstead.site.preflight import preflight
 from mlstead.spec.load import parse_site
 
 SITE = parse_site(
@@ -80,6 +83,15 @@ def test_a_damaged_file_is_a_fact_with_its_place(path: Path) -> None:
     assert str(laptop.look(SITE, path)["laptop"]["problem"]).startswith(f"{path}:2:1: not YAML")
 
 
+def test_a_damaged_file_stops_an_apply_before_it_begins(path: Path) -> None:
+    path.write_text("a: [\n")
+    found = preflight(SITE, Facts(laptop=laptop.look(SITE, path)), {})
+    [ours] = [it for it in found if it.target == "laptop"]
+    assert ours.stops
+    assert ours.message.startswith(f"{path}:2:1: not YAML")
+    assert "KUBECONFIG" in ours.hint
+
+
 def test_the_site_is_forgotten_and_others_stay(path: Path) -> None:
     access = Access("https://10.0.0.1:6443", "a", "b", "c")
     kubeconfig.merge(path, "other", access, entry="other")
@@ -93,3 +105,11 @@ def test_who_calls_has_a_name_that_is_only_plain_letters(monkeypatch: pytest.Mon
     monkeypatch.setenv("LOGNAME", "O'Neil; $(id) é")
     monkeypatch.setattr("socket.gethostname", lambda: "lap top.example.org")
     assert user_name() == "O-Neil----id---@lap-top"
+
+
+def test_who_has_no_name_is_called_by_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert user_name().startswith(f"{os.getuid()}@")
