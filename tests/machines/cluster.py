@@ -22,7 +22,6 @@ from mlstead.site.planning import plan_site
 from mlstead.spec.load import load_site
 from mlstead.spec.site import Site
 
-BUNDLE = "MLSTEAD_TEST_BUNDLE"
 PATIENCE = 120.0  # seconds for something to come about in the cluster
 SITE = """\
 mlstead: 1

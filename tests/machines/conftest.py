@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.machines import given
 from tests.machines.lab import trees
 from tests.machines.lab.host import Host
-from tests.machines.lab.lab import ROOTFS, Lab, default_folder
+from tests.machines.lab.lab import Lab
 
-# Read before the tests' clean environment hides them. Beside the lab of `make lab-up`, which stays.
-FOLDER = default_folder()
-GIVEN = os.environ.get(ROOTFS)
+FOLDER = given.FOLDER  # beside the lab of `make lab-up`, which stays
+given.offer_ansible()
 SUBNET = os.environ.get("MLSTEAD_TEST_LAB_SUBNET", "10.77.1")
 
 
@@ -21,7 +20,7 @@ SUBNET = os.environ.get("MLSTEAD_TEST_LAB_SUBNET", "10.77.1")
 def lab() -> Iterator[Lab]:
     """Give a lab without hosts; what an interrupted run left is taken away first."""
     trees.claim(FOLDER)
-    made = Lab(FOLDER / "tests", Path(GIVEN) if GIVEN else Lab(FOLDER).base(), SUBNET)
+    made = Lab(FOLDER / "tests", given.ROOT or Lab(FOLDER).base(), SUBNET)
     made.down()
     yield made
     made.down()

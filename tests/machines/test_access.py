@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.machines import given
 from tests.machines.lab.lab import Lab
 
 from mlstead.clients import kubeconfig
@@ -26,7 +27,7 @@ from mlstead.site import access, cluster, driving, laptop
 from mlstead.site.session import Session
 from mlstead.spec.load import load_site
 
-BUNDLE = os.environ.get("MLSTEAD_LAB_BUNDLE", "")  # read before the tests' environment hides it
+BUNDLE = str(given.bundle())
 FILE = """\
 mlstead: 1
 kind: site
@@ -75,7 +76,6 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def opened(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    assert BUNDLE, "MLSTEAD_LAB_BUNDLE must name a bundle folder"
     folder = tmp_path_factory.mktemp("site")
     host = lab.up(1)[0]
     text = FILE.format(user=host.user, key=lab.folder / "id", address=host.address)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import time
 import urllib.request
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.machines.cluster import BUNDLE, Cluster, wait_for
+from tests.machines import given
+from tests.machines.cluster import Cluster, wait_for
 from tests.machines.lab.host import Host
 from tests.machines.lab.lab import Lab
 from tests.machines.policies import BESIDE, PORTS, SERVED, Probes, Way, egress, ingress
@@ -21,7 +21,6 @@ from tests.machines.policies import BESIDE, PORTS, SERVED, Probes, Way, egress, 
 from mlstead.plan import VOLUMES
 from mlstead.site import bundle as bundles
 
-GIVEN = os.environ.get(BUNDLE, "")
 STORED = "mlstead-storage"
 APPS = """\
 local_path: {}
@@ -34,10 +33,9 @@ CHARTS = "/var/lib/mlstead/charts"
 @pytest.fixture(scope="module")
 def cluster(lab: Lab, hosts: list[Host], tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """Give a cluster with all apps."""
-    assert GIVEN, f"{BUNDLE} must name a bundle with the apps' images and charts"
     subnet = hosts[0].address.rpartition(".")[0]
     apps = APPS.replace("ADDRESSES", f"{subnet}.200-{subnet}.203, {subnet}.208/30")
-    made = Cluster(hosts, tmp_path_factory.mktemp("site"), Path(GIVEN), lab.folder, apps)
+    made = Cluster(hosts, tmp_path_factory.mktemp("site"), given.bundle(), lab.folder, apps)
     made.apply()
     return made
 

@@ -1,0 +1,54 @@
+"""What the tests on hosts are given: a root folder, a bundle, Ansible where it is not installed.
+
+Each is named by a variable of the environment, or lies in the lab's folder; read when this is
+imported, before the tests' own environment hides it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from tests.machines.lab.lab import ROOTFS, default_folder
+
+FOLDER = default_folder()
+
+
+def _place(variable: str, name: str) -> Path | None:
+    given = os.environ.get(variable)
+    place = Path(given) if given else FOLDER / name
+    return place if given or place.is_dir() else None
+
+
+ROOT = _place(ROOTFS, "rootfs")
+"""The root folder of hosts; None: it is made by debootstrap."""
+BUNDLE = _place("MLSTEAD_LAB_BUNDLE", "bundle")
+"""What sites are installed from."""
+PYTHON = _place("MLSTEAD_LAB_PYTHON", "python")
+"""A folder with ansible and ansible_runner, and their programs in bin; None: they are installed."""
+
+
+def environment() -> dict[str, str]:
+    """Give the variables with which mlstead finds Ansible."""
+    if PYTHON is None:
+        return {}
+    path = os.environ.get("PATH", "")
+    return {"PYTHONPATH": str(PYTHON), "PATH": f"{PYTHON / 'bin'}{os.pathsep}{path}"}
+
+
+def offer_ansible() -> None:
+    """Let this process find Ansible as the environment above says."""
+    if PYTHON is not None and str(PYTHON) not in sys.path:
+        sys.path.append(str(PYTHON))
+        os.environ.update({"PATH": environment()["PATH"]})
+
+
+def bundle() -> Path:
+    """Give the bundle; the tier of machines fails without one, it never skips."""
+    if BUNDLE is None:
+        raise AssertionError("no bundle: set MLSTEAD_LAB_BUNDLE (docs/decisions/0014-site.md)")
+    if shutil.which("ansible-playbook") is None and PYTHON is None:
+        raise AssertionError("no Ansible: pip install 'mlstead[site]', or MLSTEAD_LAB_PYTHON")
+    return BUNDLE
