@@ -22,7 +22,7 @@ from mlstead.site import cluster
 from mlstead.site.access import local_actions
 from mlstead.site.applying import Doing, Event, run_steps
 from mlstead.site.facts import Gathered, target
-from mlstead.site.planning import plan_site, ports
+from mlstead.site.planning import first_steps, plan_site, ports
 from mlstead.site.preflight import Finding, preflight
 from mlstead.site.session import Session
 
@@ -76,10 +76,20 @@ def apply(session: Session, store: Store, project: str, told: Told) -> Run | Non
         if not planned.steps:
             return None
         with holding(session), recorded(session, store, project, planned.steps, told) as doing:
-            run_steps(doing.doing, planned.steps)
+            _do(session, doing.doing, planned)
             cluster.wait_for_nodes(session.site, session.ssh)
             _see_done(session)
     return store.run(doing.run.id)
+
+
+def _do(session: Session, doing: Doing, planned: Planned) -> None:
+    """Do a plan; machines without Python get it first, and are looked at before the rest."""
+    first = first_steps(planned.steps, planned.facts)
+    if first:
+        run_steps(doing, first)
+        planned = plan(session)
+        refuse(planned)
+    run_steps(doing, planned.steps)
 
 
 def refuse(planned: Planned) -> None:

@@ -15,6 +15,15 @@ def plan_site(site: Site, facts: Facts) -> list[Step]:
     return steps
 
 
+def first_steps(steps: Sequence[Step], facts: Facts) -> list[Step]:
+    """Give the steps that bring Python to machines of which nothing is known without it.
+
+    What other parts are given depends on what such a machine is: look again after these.
+    """
+    blind = {name for name, host in facts.hosts.items() if not host.system.get("python")}
+    return [step for step in steps if step.component == "python" and step.target in blind]
+
+
 def ports(site: Site) -> Sequence[Port]:
     """List every port that the site's parts listen on."""
     found = [

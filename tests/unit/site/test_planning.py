@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlstead.plan import PHASES, Component, Facts, Step
+from mlstead.plan import PHASES, Component, Facts, HostFacts, Step
 from mlstead.site.components import apps, machine_parts, ordered, role_digests
 from mlstead.site.leaving import drain_steps
-from mlstead.site.planning import groups, plan_site, ports
-from mlstead.testing.site_values import after, bare, sites
+from mlstead.site.planning import first_steps, groups, plan_site, ports
+from mlstead.testing.site_values import SYSTEM, after, bare, sites
 
 
 def part(phase: str, *needs: str) -> Component:
@@ -109,6 +111,30 @@ def test_the_first_node_is_a_control_plane_before_others_join() -> None:
     steps = plan_site(site, bare(site))
     made = [it for it in groups(steps) if it[0].component == "kubeadm"]
     assert [[one.target for one in group] for group in made] == [["n1"], ["n2"]]
+
+
+def test_machines_without_python_get_it_before_the_rest_is_planned() -> None:
+    site = sites()["three"]
+    blind = HostFacts({"python": "", "arch": "x86_64"})
+    known = bare(site)
+    facts = replace(known, hosts={**known.hosts, "w1": blind, "w2": blind})
+    first = first_steps(plan_site(site, facts), facts)
+    assert [step.key for step in first] == ["python:w1", "python:w2"]
+    # What they are is known only now; the rest of the first plan would not have been right.
+    looked = after(facts, first)
+    hosts = {name: replace(host, system=SYSTEM) for name, host in looked.hosts.items()}
+    looked = replace(looked, hosts=hosts)
+    steps = plan_site(site, looked)
+    assert first_steps(steps, looked) == []
+    assert plan_site(site, facts) != [*first, *steps]
+    left = plan_site(site, after(looked, steps))
+    assert [one.key for one in left if one.action != "local"] == []
+
+
+def test_nothing_comes_first_where_all_is_known_or_nothing_answers() -> None:
+    site = sites()["three"]
+    for facts in (bare(site), Facts()):
+        assert first_steps(plan_site(site, facts), facts) == []
 
 
 # ---- side by side
