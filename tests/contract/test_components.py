@@ -8,7 +8,7 @@ import pytest
 import mlstead.apps
 import mlstead.machines
 from mlstead import discover
-from mlstead.plan import Component
+from mlstead.plan import Component, Facts
 from mlstead.site.components import ansible_folder, apps, machine_parts
 from mlstead.site.planning import ports
 from mlstead.testing.component_contract import ComponentContract
@@ -20,6 +20,11 @@ class TestMachineParts(ComponentContract):
     @pytest.fixture
     def peers(self) -> Mapping[str, Component]:
         return machine_parts()
+
+    def test_where_no_machine_has_it_nothing_is_unmet(self, component: Component) -> None:
+        for site in sites().values():
+            if not list(component.machines(site)):
+                assert component.unmet(site, Facts()) == []
 
 
 @pytest.mark.parametrize("name", discover.names(mlstead.apps))

@@ -94,6 +94,14 @@ def _probes(site: Site, machine: str) -> Sequence[Probe]:
     )
 
 
+def _unmet(site: Site, facts: Facts) -> list[str]:
+    found = facts.bundle.versions.get("kubernetes", "") if facts.bundle and site.nodes else ""
+    wanted = site.kubernetes.version
+    if not found or found.startswith(f"v{wanted}."):
+        return []
+    return [f"the bundle has Kubernetes {found}, and the site asks for {wanted}"]
+
+
 PART = Component(
     "Make the cluster",
     "cluster",
@@ -102,4 +110,5 @@ PART = Component(
     needs=("kubelet", "containerd"),
     ports=_ports,
     probes=_probes,
+    unmet=_unmet,
 )

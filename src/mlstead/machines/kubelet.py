@@ -28,7 +28,7 @@ def _ports(site: Site) -> Sequence[Port]:
 
 
 def _unmet(site: Site, facts: Facts) -> list[str]:
-    return lacking(facts, *PROGRAMS)
+    return lacking(facts, *PROGRAMS) if _machines(site) else []
 
 
 PART = Component(
