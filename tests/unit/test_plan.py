@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlstead.plan import (
@@ -45,12 +45,14 @@ def grown(value: Any) -> Any:
 # ---- differing
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_what_is_as_wanted_does_not_differ_whatever_else_is_there(value: Any) -> None:
     assert differing(value, copy.deepcopy(value)) == ""
     assert differing(value, grown(value)) == ""
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEY, JSON, min_size=1, max_size=3), st.data())
 def test_a_field_with_something_in_it_that_is_gone_is_named(
     value: dict[str, Any], data: st.DataObject
@@ -60,6 +62,7 @@ def test_a_field_with_something_in_it_that_is_gone_is_named(
     assert differing(value, found) == ("" if value[key] in NOTHING else key)
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_two_values_without_a_difference_are_equal_but_for_what_is_empty(
     one: Any, other: Any

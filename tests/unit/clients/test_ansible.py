@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from yaml import SafeLoader, load  # type: ignore[import-untyped]
 
@@ -122,6 +122,7 @@ def expected(value: Any) -> Any:
     return value
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_values_arrive_as_they_are_and_none_is_a_template(value: Any) -> None:
     assert load(yaml(value), _Loader) == expected(value)

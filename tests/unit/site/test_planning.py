@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlstead.plan import PHASES, Component, Facts, HostFacts, Step
@@ -57,6 +57,7 @@ def test_parts_that_cannot_be_ordered_are_told(parts: dict[str, Component], word
         ordered(parts)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_whatever_the_names_each_part_comes_after_what_it_needs(data: st.DataObject) -> None:
     names = data.draw(st.lists(st.text("abcdef", min_size=1), unique=True, max_size=7))
@@ -160,6 +161,7 @@ def test_two_steps_on_one_machine_are_never_side_by_side() -> None:
     assert targets(drain_steps(site, ["w1", "w2"])) == [["head"], ["head"]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(step, st.sampled_from("abc"), st.sampled_from("xy")), max_size=8))
 def test_groups_keep_every_step_in_its_order(steps: list[Step]) -> None:
     found = groups(steps)
