@@ -1,7 +1,7 @@
 """What the tests on hosts are given: a root folder, a bundle, Ansible where it is not installed.
 
-Each is named by a variable of the environment, or lies in the lab's folder; read when this is
-imported, before the tests' own environment hides it.
+Each is named by a variable of the environment, or lies in ``mlstead-given`` beside the lab's
+folder; read when this is imported, before the tests' own environment hides it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FOLDER = default_folder()
 
 def _place(variable: str, name: str) -> Path | None:
     given = os.environ.get(variable)
-    place = Path(given) if given else FOLDER / name
+    place = Path(given) if given else FOLDER.parent / "mlstead-given" / name
     return place if given or place.is_dir() else None
 
 
@@ -34,8 +34,8 @@ def environment() -> dict[str, str]:
     """Give the variables with which mlstead finds Ansible."""
     if PYTHON is None:
         return {}
-    path = os.environ.get("PATH", "")
-    return {"PYTHONPATH": str(PYTHON), "PATH": f"{PYTHON / 'bin'}{os.pathsep}{path}"}
+    places = (str(PYTHON / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", ""))
+    return {"PYTHONPATH": str(PYTHON), "PATH": os.pathsep.join(places)}
 
 
 def offer_ansible() -> None:
