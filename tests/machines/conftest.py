@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from tests.machines import given
+from tests.machines import given, proven
 from tests.machines.lab import trees
 from tests.machines.lab.host import Host
 from tests.machines.lab.lab import Lab
@@ -31,3 +31,11 @@ def lab() -> Iterator[Lab]:
 def hosts(lab: Lab) -> list[Host]:
     """Give two hosts, up and fresh for this file."""
     return lab.up(2)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    proven.take(report.nodeid, report.outcome, report.when, report.duration)
+
+
+def pytest_sessionfinish() -> None:
+    proven.write()
