@@ -1,6 +1,6 @@
 """What was run on hosts, and on what: kept by the tests, written into the README as a table.
 
-``python -m tests.machines.proven [--readme]`` prints or writes what the last ``make machines`` left.
+``python -m tests.machines.proven [--readme]`` prints or writes what ``make machines`` left.
 """
 
 from __future__ import annotations
