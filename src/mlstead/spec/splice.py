@@ -144,7 +144,7 @@ def _put(root: Node, path: Path, value: Any, flow: bool) -> str:
     if there is None:
         return _added(text, node, path[-1], value, (flow, inside_flow))
     start, end = there.mark.start, there.mark.end
-    if inside_flow or not isinstance(value, dict | list):
+    if inside_flow or (isinstance(there, Leaf) and not isinstance(value, dict | list)):
         gap = " " if text[start - 1 : start] == ":" else ""
         tail = "\n" if start < end and text[end - 1] == "\n" else ""
         return f"{text[:start]}{gap}{written(value)}{tail}{text[end:]}"

@@ -74,6 +74,7 @@ KUBE = "u:\n- name: a  # x\n  user: {}\n# of b\n- user:\n    t: 1\n  name: b\nc:
         (("u", 1), {"name": "new", "user": {"t": ["x"]}},
          KUBE.replace("- user:\n    t: 1\n  name: b", "- name: new\n  user:\n    t:\n    - x")),
         (("u", 0, "user"), {"t": 1}, KUBE.replace("user: {}", "user:\n    t: 1")),
+        (("u",), "e", "u: e\nc: d\n"),
         (("c",), "e", KUBE.replace("c: d", "c: e")),
         (("u", 1, "user", "z"), "yes", KUBE.replace("t: 1", 't: 1\n    z: "yes"')),
     ],
