@@ -27,6 +27,7 @@ from mlstead.site import access, cluster, driving, laptop
 from mlstead.site.session import Session
 from mlstead.spec.load import load_site
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole install
 BUNDLE = str(given.bundle())
 FILE = """\
 mlstead: 1
