@@ -18,7 +18,7 @@ from tests.machines.lab.host import Host
 from tests.machines.lab.lab import Lab
 from tests.machines.policies import BESIDE, PORTS, SERVED, Probes, Way, egress, ingress
 
-from mlstead.plan import VOLUMES
+from mlstead.plan import CHARTS, VOLUMES, chart_of
 from mlstead.site import bundle as bundles
 
 STORED = "mlstead-storage"
@@ -27,7 +27,6 @@ local_path: {}
 metrics_server: {}
 metallb: {addresses: [ADDRESSES]}"""
 HELM = ("helm", "--kubeconfig", "/etc/kubernetes/admin.conf")
-CHARTS = "/var/lib/mlstead/charts"
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +58,22 @@ def _repairs(cluster: Cluster, key: str, *words: str) -> None:
     assert _reasons(cluster) == {}
 
 
+def _chart(cluster: Cluster) -> str:
+    """Give the file of metrics-server's chart on the control plane."""
+    files = bundles.load(cluster.bundle).under("charts")
+    return next(
+        f"{CHARTS}/{Path(it.path).name}" for it in files if chart_of(it.path)[0] == "metrics-server"
+    )
+
+
 def _pod(name: str, image: str, script: str, **spec: Any) -> dict[str, Any]:
-    container = {"name": "main", "image": image, "command": ["sh", "-c", script]}
-    container |= spec.pop("container", {})
+    container = {
+        "name": "main",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", script],
+        **spec.pop("container", {}),
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -85,12 +97,7 @@ def test_another_option_is_exactly_one_step(cluster: Cluster) -> None:
 
 
 def test_a_value_that_was_changed_by_hand_is_put_back(cluster: Cluster) -> None:
-    chart = cluster.run("sh", "-c", f"ls {CHARTS}/metrics-server-*.tgz", check=False).strip()
-    chart = chart or next(
-        f"{CHARTS}/{Path(it.path).name}"
-        for it in bundles.load(cluster.bundle).under("charts")
-        if "metrics-server" in it.path
-    )
+    chart = _chart(cluster)
     words = ("-n", "kube-system", "upgrade", "metrics-server", chart, "--reuse-values")
     cluster.run(*HELM, *words, "--set", "resources.requests.cpu=60m")
     _repairs(cluster, "metrics_server:cluster", "the value resources.requests.cpu was changed")
@@ -117,11 +124,7 @@ def test_a_release_that_is_gone_is_made_again(cluster: Cluster) -> None:
 
 
 def test_an_apply_that_was_killed_in_a_release_is_finished_by_the_next(cluster: Cluster) -> None:
-    chart = next(
-        f"{CHARTS}/{Path(it.path).name}"
-        for it in bundles.load(cluster.bundle).under("charts")
-        if "metrics-server" in it.path
-    )
+    chart = _chart(cluster)
     program = "/usr/local/bin/helm"
     words = [*HELM[1:], "-n", "kube-system", "upgrade", "metrics-server", chart, "--reuse-values"]
     argv = [program, *words, "--wait", "--set", "image.tag=never"]
@@ -239,7 +242,6 @@ def test_a_claim_without_a_class_is_bound_written_and_cleared(cluster: Cluster, 
         "writer",
         image,
         "echo kept > /data/file && sleep 1000",
-        nodeName=None,
         nodeSelector={"kubernetes.io/hostname": worker.name},
         volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
         container=mounted,
