@@ -13,7 +13,7 @@ from typing import Any
 from tests.machines.lab.host import Host
 
 from mlstead.clients.ssh import Ssh
-from mlstead.plan import KUBECTL, Facts, Step
+from mlstead.plan import KUBECTL, LAPTOP, Facts, Step
 from mlstead.site import bundle as bundles
 from mlstead.site.applying import Doing, run_steps
 from mlstead.site.facts import gather
@@ -97,15 +97,19 @@ class Cluster:
         """Say what an apply would do."""
         site = self.site(apps)
         with self.ssh() as ssh:
-            return plan_site(site, self.facts(ssh, site))
+            return self._steps(ssh, site)
 
     def apply(self, apps: str | None = None) -> list[Step]:
         """Do all that is to be done; give what was done."""
         site = self.site(apps)
         with self.ssh() as ssh:
-            steps = plan_site(site, self.facts(ssh, site))
+            steps = self._steps(ssh, site)
             run_steps(Doing(site, ssh, str(self.bundle), self._secret, lambda event: None), steps)
         return steps
+
+    def _steps(self, ssh: Ssh, site: Site) -> list[Step]:
+        """Plan all but what changes on this machine."""
+        return [it for it in plan_site(site, self.facts(ssh, site)) if it.target != LAPTOP]
 
     def _secret(self, name: str) -> str:
         return self.secrets.setdefault(name, os.urandom(12).hex())

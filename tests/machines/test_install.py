@@ -22,6 +22,7 @@ from mlstead.site.planning import plan_site
 from mlstead.site.session import Session
 from mlstead.spec.load import load_site
 
+pytestmark = pytest.mark.timeout(3600)  # the first test waits for the whole install
 STAYS = (
     # the tools that make users keep the file before the last change
     r"files /etc/(group|gshadow|passwd|shadow)-: .*",

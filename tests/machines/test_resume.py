@@ -10,6 +10,7 @@ import pytest
 from tests.machines.lab.lab import Lab
 from tests.machines.site_door import SiteDoor, kill, ready, until
 
+pytestmark = pytest.mark.timeout(2400)  # the first test waits for the whole install
 KILLED_IN = (
     ("network", "Name the machines of the site"),
     ("containerd", "Copy the programs of the bundle"),
