@@ -16,10 +16,15 @@ from tests.machines.lab.lab import ROOTFS, default_folder
 FOLDER = default_folder()
 
 
+def place(name: str) -> Path:
+    """Give where a thing lies that no variable names."""
+    return FOLDER.parent / "mlstead-given" / name
+
+
 def _place(variable: str, name: str) -> Path | None:
     given = os.environ.get(variable)
-    place = Path(given) if given else FOLDER.parent / "mlstead-given" / name
-    return place if given or place.is_dir() else None
+    found = Path(given) if given else place(name)
+    return found if given or found.is_dir() else None
 
 
 ROOT = _place(ROOTFS, "rootfs")

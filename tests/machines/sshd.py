@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tests.machines import given
+
 from mlstead.clients import hostkeys
 from mlstead.clients.hostkeys import HostKey
 from mlstead.clients.ssh import Target
 
 GIVEN = os.environ.get("MLSTEAD_SSHD", "")  # now: a test sees no MLSTEAD_ of the caller
-PLACES = ("/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd")
+PLACES = (str(given.place("ssh/sbin/sshd")), "/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd")
 START_SECONDS = 30.0
 # Root's sshd wants a user and a folder, which stand only in a view of its own of the file system.
 AS_ROOT = """
