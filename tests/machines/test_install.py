@@ -180,10 +180,10 @@ def test_an_image_pushed_to_the_registry_runs_on_another_node(installed: Place) 
     image = f"{address}/team/box:1"
     h2 = installed.hosts[1]
     h2.run(["ctr", "-n", "k8s.io", "images", "tag", "docker.io/local/busybox:1", image])
-    push = ["ctr", "-n", "k8s.io", "images", "push", "--hosts-dir", "/etc/containerd/certs.d"]
-    authority = f"/etc/containerd/certs.d/{address}/ca.crt"
-    h2.run([*push, "--user", f"mlstead:{word}", image], seconds=60)
-    assert h2.run(["test", "-s", authority]).returncode == 0
+    push = ["ctr", "-n", "k8s.io", "images", "push"]
+    trusted = ["--tlscacert", f"/etc/containerd/certs.d/{address}/ca.crt"]
+    assert h2.run([*push, *trusted, image], check=False).returncode != 0
+    h2.run([*push, *trusted, "--user", f"mlstead:{word}", image])
     overrides = {
         "spec": {
             "nodeSelector": {"kubernetes.io/hostname": "h3"},

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mlstead.errors import NotFoundError, UserError
-from mlstead.plan import Component, Facts, Step
+from mlstead.plan import VOLUMES, Component, Facts, Step
 from mlstead.site.components import machine_parts
 from mlstead.site.facts import Gathered
 from mlstead.site.status import nodes_of
@@ -87,4 +87,9 @@ def _variables(component: Component, site: Site, facts: Facts, name: str) -> dic
     """Give a role's variables without secrets: a removal needs none."""
     wanted = component.inputs(site, facts, name) if name in component.machines(site) else {}
     plain = {key: value for key, value in wanted.items() if type(value).__name__ != "SecretRef"}
-    return {"kubeadm_pods": site.kubernetes.pods, "registry_path": site.registry.path, **plain}
+    always = {
+        "kubeadm_pods": site.kubernetes.pods,
+        "registry_path": site.registry.path,
+        "local_volumes_path": VOLUMES,
+    }
+    return {**always, **plain}

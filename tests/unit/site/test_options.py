@@ -127,3 +127,11 @@ def test_every_option_is_described() -> None:
     for name, model in app_options().items():
         assert model.__doc__, name
         assert all(field.description for field in model.model_fields.values()), name
+
+
+def test_a_cluster_that_is_there_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    cluster = "kubernetes: {distribution: existing, kubeconfig: k}\n"
+    path.write_text("mlstead: 1\nkind: site\nname: lab\n" + cluster, encoding="utf-8")
+    with pytest.raises(SpecError, match=r"4:28: kubernetes.distribution: .* cannot be used yet"):
+        check_options(load_site(path))
