@@ -29,8 +29,18 @@ SYSTEM: Final[Mapping[str, Any]] = {
     "fstab": True,
     "cgroups": 2,
     "resources": True,
+    "addresses": ["127.0.0.1", *(f"192.168.10.{50 + at}" for at in range(9))],
+    "apt": True,
+    "disks": {"/": {"size": 1 << 40, "free": 1 << 39}},
+    "foreign": [],
+    "has": ["nft", "systemctl"],
+    "kubernetes": False,
+    "listening": [["tcp", "0.0.0.0", 22, "sshd"]],
+    "memory": {"total": 16 << 30, "available": 12 << 30},
+    "swap": [],
+    "synchronised": True,
 }
-"""What parts look at of a plain Debian machine; ``site/_probe.py`` tells more."""
+"""A plain Debian machine as ``site/_probe.py`` tells it, less what nothing looks at."""
 
 PROGRAMS: Final = (
     "containerd",
