@@ -7,7 +7,11 @@ from mlstead.plan import Component, Facts
 from mlstead.spec.site import Site
 
 MODULES: Final = ("overlay", "br_netfilter")
-SETTINGS: Final = {"net.ipv4.ip_forward": "1"}
+SETTINGS: Final = {
+    "net.ipv4.ip_forward": "1",
+    # Each runtime, kubelet and many a pod watch files: 128, the usual number, is soon used up.
+    "fs.inotify.max_user_instances": "1024",
+}
 
 
 def _machines(site: Site) -> list[str]:
