@@ -66,10 +66,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a probe's program gave."""
+    """What a probe's program gave; values of releases are in it, so it shows in no traceback."""
 
     code: int
-    out: str
+    out: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

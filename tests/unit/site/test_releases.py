@@ -177,3 +177,8 @@ def test_releases_are_read_with_their_drift() -> None:
 @pytest.mark.parametrize("answer", [[1, ""], [0, ""], [0, "[{"], [0, '[{"name": "x"}]'], [0, "7"]])
 def test_an_answer_about_releases_that_is_none_is_not_known(answer: list[Any]) -> None:
     assert _gathered({"releases": answer})[0].releases is None
+
+
+def test_what_was_answered_shows_in_no_traceback() -> None:
+    facts, _ = _gathered({"releases": [0, '[{"values": "CANARY"}]']})
+    assert "CANARY" not in repr(facts)
