@@ -9,7 +9,7 @@ HOSTS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check style types imports sizes test frameworks machines lab-up lab-down bench demo lock clean
+.PHONY: help dev check style types imports sizes test frameworks machines long lab-up lab-down bench demo lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -49,7 +49,11 @@ frameworks: $(READY) ## the tests with PyTorch and TensorFlow
 	$(PYTEST) -m frameworks tests
 
 machines: $(READY) ## tests on throw-away hosts with systemd; as root, MLSTEAD_LAB_ROOTFS or debootstrap
+	$(BIN)/python -m pytest -p no:cacheprovider -m "not long" tests/machines $(ARGS)
+
+long: $(READY) ## all of them, the long ones too, and what was run as a table for the README
 	$(BIN)/python -m pytest -p no:cacheprovider tests/machines $(ARGS)
+	$(BIN)/python -m tests.machines.proven
 
 lab-up: $(READY) ## such hosts to look at, h1 to hN; HOSTS=N
 	$(BIN)/python -m tests.machines.lab up $(HOSTS)

@@ -27,7 +27,7 @@ from mlstead.site import access, cluster, driving, laptop
 from mlstead.site.session import Session
 from mlstead.spec.load import load_site
 
-pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole install
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 BUNDLE = str(given.bundle())
 FILE = """\
 mlstead: 1

@@ -28,6 +28,8 @@ metrics_server: {}
 metallb: {addresses: [ADDRESSES]}"""
 HELM = ("helm", "--kubeconfig", "/etc/kubernetes/admin.conf")
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
 
 @pytest.fixture(scope="module")
 def cluster(lab: Lab, hosts: list[Host], tmp_path_factory: pytest.TempPathFactory) -> Cluster:
