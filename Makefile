@@ -9,7 +9,7 @@ HOSTS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check style types imports sizes test frameworks machines long lab-up lab-down bench demo lock clean
+.PHONY: help dev check style types imports sizes test frameworks machines long lab-up lab-down bench bench-site demo lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ lab-down: $(READY) ## end and remove them
 
 bench: $(READY) ## the figures of the README, beside their peers; ARGS="--only help --readme" picks and writes
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-site: $(READY) ## the README's figures of a site on hosts as make machines has them; ARGS=--readme writes them
+	$(BIN)/python -m benchmarks.site $(ARGS)
 
 lock: $(READY) ## make the locks again from pyproject.toml; UPGRADE=1 takes newer versions
 	$(LOCK) pyproject.toml --all-extras --group dev -o requirements/dev.txt

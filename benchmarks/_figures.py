@@ -59,15 +59,15 @@ def table(figures: Sequence[Figure], about: str) -> str:
     return "\n".join((about, "", *head, *(figure.row() for figure in figures)))
 
 
-def write_between_marks(readme: Path, text: str) -> None:
-    """Replace what stands between the two marks of a README.
+def write_between_marks(readme: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
+    """Replace what stands between two marks of a README.
 
     Raises:
         SystemExit: the marks are not there.
     """
     whole = readme.read_text(encoding="utf-8")
-    before, begin, rest = whole.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = whole.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
         raise SystemExit(f"{readme}: the two marks around the figures are missing")
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.machines import given
 from tests.machines.lab.host import Host
@@ -25,10 +25,21 @@ KUBELET = """\
 """
 
 
+class Reached(Protocol):
+    """A machine as ssh reaches it."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+
+
 class SiteDoor:
     """A site file, a home, and mlstead; everything that was printed is kept in ``said``."""
 
-    def __init__(self, folder: Path, keys: Path, machines: Mapping[str, tuple[Host, str]]) -> None:
+    def __init__(
+        self, folder: Path, keys: Path, machines: Mapping[str, tuple[Reached, str]]
+    ) -> None:
         self.folder = folder
         self.file = folder / "site.yaml"
         self.home = folder / "home"
