@@ -68,6 +68,7 @@ CROWD = Goal("`site plan` of {} machines (network namespaces with an sshd each)"
 def main() -> int:
     """Measure, print, and write into the README what is asked for."""
     arguments = parse()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Python may keep what it compiled, as a user's
     folder = Path(tempfile.mkdtemp(prefix="mlb-site-"))
     lab = made_lab()
     about, parts = conditions(arguments.repeats), []

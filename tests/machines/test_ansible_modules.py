@@ -1,4 +1,4 @@
-"""Our two Ansible modules, run as root here by what Ansible runs modules with.
+"""Our Ansible modules, run as root here by what Ansible runs modules with.
 
 Needs ansible-core (pip install 'mlstead[site]'). Stamps lie in a folder of the test, not in /etc.
 """
@@ -34,7 +34,7 @@ class Modules:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.stamps = folder / "parts"
-        for name in ("mlstead_part", "mlstead_copy"):
+        for name in ("mlstead_part", "mlstead_copy", "mlstead_files"):
             text = (ansible_folder() / "library" / f"{name}.py").read_text(encoding="utf-8")
             text = text.replace('"/etc/mlstead/parts"', repr(str(self.stamps)))
             (folder / f"{name}.py").write_text(text, encoding="utf-8")
@@ -59,6 +59,9 @@ class Modules:
 
     def copy(self, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
         return self.run("mlstead_copy", check=check, **arguments)
+
+    def files(self, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
+        return self.run("mlstead_files", check=check, **arguments)
 
     def stamp(self) -> Any:
         return json.loads((self.stamps / "x.json").read_text())
@@ -286,3 +289,63 @@ def test_check_mode_copies_nothing(modules: Modules, tmp_path: Path) -> None:
     assert found["changed"] is True
     assert not os.path.lexists(dest)
     assert not os.path.lexists(link)
+
+
+# ---- folders and small files
+
+
+def test_folders_and_files_are_made_with_their_rights_and_named(
+    modules: Modules, tmp_path: Path
+) -> None:
+    folder, file = tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"
+    asked = {
+        "folders": [{"path": str(folder), "mode": "0750"}],
+        "files": [{"dest": str(file), "content": "ü\n", "mode": "0640", "owner": "daemon"}],
+    }
+    assert modules.files(check=True, **asked)["written"] == [str(folder), str(file)]
+    assert list(tmp_path.glob("a*")) == []
+    found = modules.files(**asked)
+    assert (found["changed"], found["written"]) == (True, [str(folder), str(file)])
+    assert (file.read_text(encoding="utf-8"), file.stat().st_mode & 0o7777) == ("ü\n", 0o640)
+    assert (file.owner(), file.group(), folder.stat().st_mode & 0o7777) == ("daemon", "root", 0o750)
+    found = modules.files(**asked)
+    assert (found["changed"], found["written"]) == (False, [])
+    assert [path.name for path in folder.iterdir()] == ["c"]
+
+
+def test_only_what_differs_is_written_again(modules: Modules, tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    files = [{"dest": str(path), "content": "x"} for path in (one, two, three)]
+    modules.files(files=files)
+    inodes = [path.stat().st_ino for path in (one, two)]
+    two.chmod(0o600)
+    three.unlink()
+    three.symlink_to("one")
+    assert modules.files(files=files)["written"] == [str(two), str(three)]
+    assert [path.stat().st_ino for path in (one, two)] == inodes
+    assert two.stat().st_mode & 0o7777 == 0o644
+    assert not three.is_symlink() and one.read_text() == "x"
+
+
+def test_a_file_without_content_only_gets_its_rights(modules: Modules, file: Path) -> None:
+    asked = [{"dest": str(file), "mode": "0600"}]
+    assert modules.files(files=asked)["changed"] is True
+    assert (file.read_text(), file.stat().st_mode & 0o7777) == ("content", 0o600)
+    gone = [{"dest": str(file) + ".gone", "mode": "0600"}]
+    assert modules.files(files=gone)["msg"] == f"{file}.gone: No such file or directory"
+    assert modules.files(check=True, files=gone)["changed"] is True
+
+
+def test_files_that_cannot_be_written_are_told_without_a_traceback(
+    modules: Modules, tmp_path: Path, file: Path
+) -> None:
+    found = modules.files(files=[{"dest": str(tmp_path / "no" / "x"), "content": ""}])
+    assert "No such file or directory" in found["msg"]
+    found = modules.files(files=[{"dest": str(tmp_path), "content": ""}])
+    assert found["msg"] == f"{tmp_path}: Is a directory"
+    found = modules.files(folders=[{"path": str(file)}])
+    assert found["msg"] == f"{file}: File exists"
+    nobody = [{"dest": str(file), "content": "", "owner": "no-such-user"}]
+    assert "no-such-user" in modules.files(files=nobody)["msg"]
+    assert modules.files(check=True, files=nobody)["changed"] is True
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".py") == ["owned"]
