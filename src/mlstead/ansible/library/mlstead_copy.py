@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: mlstead_copy
-short_description: Copy files of a bundle and make links
+short_description: Copy files of a bundle, their folders made, and make links
 options:
   base: {description: The bundle's folder on the controller., type: path}
   files: {description: "Files: src below the base, dest, sha256, mode.", type: list, elements: dict, default: []}
@@ -46,10 +46,19 @@ def is_linked(link):
     return os.path.islink(link["dest"]) and os.readlink(link["dest"]) == link["to"]
 
 
+def make_folder(path):
+    """Make a folder that everybody may read, and those above it."""
+    if not os.path.isdir(path):
+        make_folder(os.path.dirname(path))
+        os.mkdir(path)
+        os.chmod(path, 0o755)
+
+
 def install(module, file, source):
     """Move a staged file in place, whole or not at all; a running program keeps the old one."""
     if hashed(source) != file["sha256"]:
         module.fail_json(msg=file["src"] + ": not what the bundle's manifest says; it was changed")
+    make_folder(os.path.dirname(file["dest"]))
     aside = file["dest"] + ".mlstead-new"
     shutil.move(source, aside)
     os.chown(aside, 0, 0)
