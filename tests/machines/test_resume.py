@@ -74,3 +74,17 @@ def test_stop_ends_an_apply_after_the_task_and_leaves_nothing_half_done(
     assert door.data("show", run)["state"] == "cancelled"
     door.call("site", "apply")
     assert door.left() == []
+
+
+def test_a_service_that_is_older_than_its_settings_is_started_again(
+    door: SiteDoor, lab: Lab
+) -> None:
+    """As when everything died between writing a file and the restart."""
+    host = lab.host("h2")
+    words = ["systemctl", "show", "containerd", "-P", "ActiveEnterTimestampMonotonic"]
+    before = int(host.run(words).stdout)
+    host.run(["touch", "/etc/containerd/config.toml"])
+    host.run(["rm", "/etc/mlstead/parts/containerd.json"])
+    door.call("site", "apply")
+    assert int(host.run(words).stdout) > before
+    assert door.left() == []
