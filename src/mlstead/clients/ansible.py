@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ansible_runner
@@ -25,6 +28,8 @@ def run_play(
 ) -> Outcome:
     """Run one role on some machines side by side.
 
+    Ctrl-C and SIGTERM end Ansible first, and then do what they do.
+
     Args:
         folder: our Ansible folder: roles, library, action_plugins.
         play: what and where.
@@ -36,25 +41,46 @@ def run_play(
     """
     if _program() is None:
         raise UserError("ansible-playbook is not there", hint="pip install 'mlstead[site]'")
-    private = Path(tempfile.mkdtemp(prefix="mlstead-apply-", dir=_memory()))
+    with _ending_first(cancelled) as asked_to_end:
+        private = Path(tempfile.mkdtemp(prefix="mlstead-apply-", dir=_memory()))
+        try:
+            write(private, play)
+            listener = Listener(told)
+            done = ansible_runner.interface.run(
+                private_data_dir=str(private),
+                playbook=str(private / "project" / "play.yml"),
+                inventory=str(private / INVENTORY),
+                cmdline="--check" if play.check else None,
+                quiet=True,
+                event_handler=listener.handle,
+                cancel_callback=asked_to_end,
+                envvars=_environment(folder, private),
+                settings={"suppress_env_files": True, "pexpect_timeout": 1},
+                suppress_env_files=True,
+            )
+            return listener.outcome(str(done.status), int(done.rc or 0))
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+
+
+@contextmanager
+def _ending_first(cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """Hold signals back while Ansible runs: in its own session, it would not notice our end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield cancelled
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda it, _: came.append(it))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        write(private, play)
-        listener = Listener(told)
-        done = ansible_runner.interface.run(
-            private_data_dir=str(private),
-            playbook=str(private / "project" / "play.yml"),
-            inventory=str(private / INVENTORY),
-            cmdline="--check" if play.check else None,
-            quiet=True,
-            event_handler=listener.handle,
-            cancel_callback=cancelled,
-            envvars=_environment(folder, private),
-            settings={"suppress_env_files": True},
-            suppress_env_files=True,
-        )
-        return listener.outcome(str(done.status), int(done.rc or 0))
+        yield lambda: bool(came) or cancelled()
     finally:
-        shutil.rmtree(private, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _program() -> str | None:
