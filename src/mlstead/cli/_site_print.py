@@ -50,8 +50,9 @@ def texts(value: Any) -> Any:
 def plan(planned: Planned, *, ports: bool) -> None:
     """Print a plan for people."""
     out = console()
-    for name, error in planned.problems.items():
-        out.print(f"{name}: {clean(str(error))}", style="red")
+    for error in planned.problems.values():
+        words = f"{error} ({error.hint})" if error.hint else str(error)
+        out.print(clean(words), style="red")
     for finding in planned.findings:
         words = f"{finding.target}: {finding.message}"
         words += f" ({finding.hint})" if finding.hint else ""

@@ -114,10 +114,8 @@ def plan(
         print_json(shown.as_data(planned))
     else:
         shown.plan(planned, ports=ports)
-    if planned.problems:
-        raise typer.Exit(3)
-    if any(finding.stops for finding in planned.findings):
-        raise typer.Exit(2)
+    if planned.stop is not None:
+        raise typer.Exit(planned.stop.exit_code)
 
 
 @app.command()

@@ -46,6 +46,21 @@ class Planned:
     ports: Sequence[Port]
     facts: Facts
 
+    @property
+    def stop(self) -> PlatformError | None:
+        """What keeps it from being carried out: every machine and why; None if nothing does."""
+        problems = list(self.problems.values())
+        stops = [finding for finding in self.findings if finding.stops]
+        told = [(str(it), it.hint) for it in problems]
+        told += [(f"{it.target}: {it.message}", it.hint) for it in stops]
+        if not told:
+            return None
+        later = problems and all(isinstance(it, UnavailableError) for it in problems) and not stops
+        kind = UnavailableError if later else UserError
+        if len({hint for _, hint in told}) == 1:
+            return kind("\n".join(text for text, _ in told), hint=told[0][1])
+        return kind("\n".join(f"{text} ({hint})" if hint else text for text, hint in told))
+
 
 def plan(session: Session, gathered: Gathered | None = None) -> Planned:
     """Look at all machines and say what an apply would do; nothing is changed."""
@@ -99,12 +114,8 @@ def refuse(planned: Planned) -> None:
         UnavailableError: machines do not answer.
         UserError: something must be put right first.
     """
-    for problem in planned.problems.values():
-        raise problem
-    stops = [finding for finding in planned.findings if finding.stops]
-    if stops:
-        lines = [f"{it.target}: {it.message}" for it in stops]
-        raise UserError("\n".join(lines), hint=next((it.hint for it in stops if it.hint), ""))
+    if (stop := planned.stop) is not None:
+        raise stop
 
 
 @dataclass(frozen=True, slots=True)
