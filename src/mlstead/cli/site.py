@@ -88,11 +88,14 @@ def trust(
     """Know machines by the SSH host keys they show now; compare the fingerprints first."""
     sites = Platform().sites
     with sites.open(sites.load(file)) as session:
-        for stranger in session.shown(names or list(session.site.machines), replace=replace):
+        for stranger in session.shown(names or list(session.site.machines)):
             wanted = [it for it in stranger.fingerprints if not key or it in key]
-            if not wanted:
-                shown_keys = ", ".join(stranger.fingerprints)
+            if key and not wanted:
+                shown_keys = ", ".join(stranger.fingerprints) or "it does not answer"
                 raise UserError(f"{stranger.name} does not show that key", hint=shown_keys)
+            if stranger.known and not (replace and wanted):
+                console().print(f"{stranger.name} is known already")
+                continue
             console().print(f"{stranger.name}  {'  '.join(wanted)}")
             if not yes and not key and not typer.confirm("Is that right?"):
                 continue

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from mlstead.clients import hostkeys
-from mlstead.clients.ssh import Ssh
+from mlstead.clients.hostkeys import HostKey
+from mlstead.clients.ssh import Ssh, Target
 from mlstead.errors import NotFoundError, PlatformError, UserError
 from mlstead.plan import Bundle
 from mlstead.site import bundle as bundles
@@ -25,14 +26,16 @@ Ask = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """A machine whose host key is not known yet.
+    """A machine that shows host keys.
 
     Attributes:
         name: the machine; fingerprints: of the keys it shows now, nothing says they are right.
+        known: whether it is known by one of them; one that does not answer, by any.
     """
 
     name: str
     fingerprints: tuple[str, ...]
+    known: bool = False
 
 
 class Session:
@@ -58,6 +61,7 @@ class Session:
         self._own = str((loaded.folder / Path(self.site.bundle).expanduser()).resolve())
         self.ssh = Ssh(self.folder)
         self.secrets = SiteSecrets(self.folder, self.site, passphrase)
+        self._seen: dict[str, tuple[HostKey, ...]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +119,7 @@ class Session:
             if not hostkeys.known(self.folder, target(self.site, name))
         ]
         found = []
-        for name, keys in (hostkeys.scan(unknown) if unknown else {}).items():
+        for name, keys in self._scan(unknown).items():
             if isinstance(keys, PlatformError):
                 continue  # it does not answer: that is told when it is looked at
             wanted = self.site.machines[name].host_key
@@ -132,23 +136,26 @@ class Session:
             hostkeys.trust(self.folder, target(self.site, name), [right])
         return found
 
-    def shown(self, names: Sequence[str], *, replace: bool) -> list[Stranger]:
-        """Give the keys that machines show now, of those not known or, with replace, of all.
+    def shown(self, names: Sequence[str]) -> list[Stranger]:
+        """Give the keys that machines show now; one that is known need not answer.
 
         Raises:
             NotFoundError: there is no such machine.
-            PlatformError: one does not answer.
+            PlatformError: one that is not known does not answer.
         """
         for name in names:
             if name not in self.site.machines:
                 raise NotFoundError(f"the site has no machine {name!r}")
-        targets = [target(self.site, name) for name in names]
-        asked = [it for it in targets if replace or not hostkeys.known(self.folder, it)]
         found = []
-        for name, keys in (hostkeys.scan(asked) if asked else {}).items():
-            if isinstance(keys, PlatformError):
+        for name, keys in self._scan([target(self.site, name) for name in names]).items():
+            known = hostkeys.known(self.folder, target(self.site, name))
+            if not isinstance(keys, PlatformError):
+                prints = tuple(key.fingerprint for key in keys)
+                found.append(Stranger(name, prints, bool({*keys} & {*known})))
+            elif known:
+                found.append(Stranger(name, (), known=True))
+            else:
                 raise keys
-            found.append(Stranger(name, tuple(key.fingerprint for key in keys)))
         return found
 
     def trust(self, name: str, fingerprints: Sequence[str], *, replace: bool = False) -> None:
@@ -161,7 +168,7 @@ class Session:
         if name not in self.site.machines:
             raise NotFoundError(f"the site has no machine {name!r}")
         here = target(self.site, name)
-        keys = hostkeys.scan([here])[name]
+        keys = self._seen.get(name) or self._scan([here])[name]
         if isinstance(keys, PlatformError):
             raise keys
         chosen = [key for key in keys if key.fingerprint in fingerprints]
@@ -169,6 +176,12 @@ class Session:
             shown = ", ".join(key.fingerprint for key in keys)
             raise NotFoundError(f"{name} shows no such key", hint=f"it shows {shown}")
         hostkeys.trust(self.folder, here, chosen, replace=replace)
+
+    def _scan(self, targets: Sequence[Target]) -> Mapping[str, tuple[HostKey, ...] | PlatformError]:
+        """Ask machines for their keys, and keep them: sshd shuts out those who ask often."""
+        found = hostkeys.scan(targets) if targets else {}
+        self._seen |= {name: it for name, it in found.items() if not isinstance(it, PlatformError)}
+        return found
 
     def look(self, machines: Sequence[str] | None = None) -> Gathered:
         """Gather facts of machines, all if none are named."""
