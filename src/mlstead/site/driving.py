@@ -20,7 +20,7 @@ from mlstead.records.base import AddEvents, AddRun, Query, Run, SetRun, State, S
 from mlstead.records.base import Event as Happened
 from mlstead.site import cluster
 from mlstead.site.access import local_actions
-from mlstead.site.applying import Doing, Event, run_steps
+from mlstead.site.applying import Doing, Event, resolved, run_steps
 from mlstead.site.facts import Gathered, target
 from mlstead.site.planning import first_steps, plan_site, ports
 from mlstead.site.preflight import Finding, preflight
@@ -87,9 +87,11 @@ def apply(session: Session, store: Store, project: str, told: Told) -> Run | Non
         close_open(session, store)
         planned = plan(session)
         refuse(planned)
-        session.remember_bundle()
+        session.settle()
         if not planned.steps:
             return None
+        for step in planned.steps:  # a wrong passphrase is told before anything is done
+            resolved(step.arguments, session.secrets.value)
         with holding(session), recorded(session, store, project, planned.steps, told) as doing:
             _do(session, doing.doing, planned)
             cluster.wait_for_nodes(session.site, session.ssh)

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from mlstead.clients import hostkeys
 from mlstead.clients.hostkeys import HostKey
 from mlstead.clients.ssh import Ssh, Target
-from mlstead.errors import NotFoundError, PlatformError, UserError
+from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserError
 from mlstead.plan import Bundle
 from mlstead.site import bundle as bundles
 from mlstead.site.facts import Gathered, gather, target
@@ -46,6 +46,9 @@ class Session:
         loaded: the site.
         bundle: a folder that goes before the one of the site file, and is remembered.
         passphrase: asks for the passphrase of the site's secrets; None: there is nobody to ask.
+
+    Raises:
+        ConflictError: another site of this name was applied from here.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Session:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise UserError(f"{self.folder}: {error.strerror}") from error
+        self._refuse_another()
         self._given = str(Path(bundle).expanduser().resolve()) if bundle else ""
         self._own = str((loaded.folder / Path(self.site.bundle).expanduser()).resolve())
         self.ssh = Ssh(self.folder)
@@ -83,10 +87,23 @@ class Session:
         place = self._given or (self._own if self.site.bundle else "") or self.state("bundle")
         return bundles.load(Path(place)) if place else None
 
-    def remember_bundle(self) -> None:
-        """Keep in mind which bundle was given, for the next plan."""
-        if self._given and not self.site.bundle:
-            self.remember({"bundle": self._given})
+    def settle(self) -> None:
+        """Keep in mind which site has this name here, and which bundle was given."""
+        given = {"bundle": self._given} if self._given and not self.site.bundle else {}
+        self.remember({"head": self._head, **given})
+
+    @property
+    def _head(self) -> str:
+        heads = self.site.with_role("control-plane")
+        return self.site.machines[heads[0]].address if heads else ""
+
+    def _refuse_another(self) -> None:
+        """Two sites of one name would share secrets, and one take the other's kubectl context."""
+        kept = self.state("head")
+        if kept and kept != self._head:
+            message = f"another site is called {self.site.name}: its control plane is {kept}"
+            hint = f"choose another name; if that site is gone for good, delete {self.folder}"
+            raise ConflictError(message, hint=hint)
 
     def state(self, key: str) -> str:
         """Give what was remembered; "" if nothing was."""
