@@ -14,6 +14,8 @@ def site_problems(site: Site) -> Iterator[Problem]:
     else:
         yield from _machines(site)
         yield from _networks(site)
+        yield from _ports(site)
+        yield from _kubelet(site)
 
 
 def _existing(site: Site) -> Iterator[Problem]:
@@ -79,3 +81,26 @@ def _networks(site: Site) -> Iterator[Problem]:
     pods, services = ipaddress.IPv4Network(named["pods"]), ipaddress.IPv4Network(named["services"])
     if pods.overlaps(services):
         yield Problem(("kubernetes", "services"), f"{services} overlaps pods, {pods}")
+
+
+def _ports(site: Site) -> Iterator[Problem]:
+    """Find a port of the registry that something else on its machine listens on."""
+    for name in site.with_role("registry"):
+        taken = {site.port_of(name): "sshd"}
+        if name in site.nodes:
+            taken |= dict.fromkeys((10248, 10250), "the kubelet")
+            taken |= dict.fromkeys((10249, 10256), "kube-proxy")
+            taken[19080] = "the pod network"
+        if name in site.with_role("control-plane"):
+            taken |= {6443: "the API server", 10257: "the cluster's controllers"}
+            taken |= dict.fromkeys((2379, 2380, 2381), "etcd") | {10259: "the scheduler"}
+        if owner := taken.get(site.registry.port):
+            message = f"{site.registry.port} is the port of {owner} on {name}"
+            yield Problem(("registry", "port"), message, "choose another, such as 5000")
+
+
+def _kubelet(site: Site) -> Iterator[Problem]:
+    for field in ("apiVersion", "kind"):
+        if field in site.kubernetes.kubelet:
+            path = ("kubernetes", "kubelet", field)
+            yield Problem(path, "cannot be chosen", "leave it out", at_key=True)

@@ -156,3 +156,38 @@ def test_an_existing_cluster_is_not_asked_for_machines_or_networks(tmp_path: Pat
         HEAD + "kubernetes: {distribution: existing, kubeconfig: x, pods: 10.0.0.0/30}\n"
     )
     assert load_site(path).site.nodes == ()
+
+
+@pytest.mark.parametrize(
+    ("role", "port", "owner"),
+    [
+        ("worker", 22, "sshd"),
+        ("control-plane", 6443, "the API server"),
+        ("control-plane", 2379, "etcd"),
+        ("worker", 10250, "the kubelet"),
+        ("worker", 6443, ""),
+        ("control-plane", 5000, ""),
+    ],
+)
+def test_a_port_of_the_registry_that_its_machine_needs_is_refused(
+    tmp_path: Path, role: str, port: int, owner: str
+) -> None:
+    rows = [
+        "a: {address: 10.0.0.1, roles: [control-plane]}",
+        "b: {address: 10.0.0.2, roles: [worker]}",
+    ]
+    text = machines(*(row.replace(f"[{role}]", f"[{role}, registry]") for row in rows))
+    text += f"registry: {{port: {port}}}\n"
+    if owner:
+        assert f"{port} is the port of {owner} on" in said(tmp_path, text)
+    else:
+        (tmp_path / "s.yaml").write_text(HEAD + text, encoding="utf-8")
+        load_site(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize("field", ["apiVersion", "kind"])
+def test_what_makes_the_kubelets_settings_readable_is_not_to_be_chosen(
+    tmp_path: Path, field: str
+) -> None:
+    text = ONE + f"kubernetes: {{kubelet: {{{field}: x}}}}\n"
+    assert f"kubernetes.kubelet.{field}: cannot be chosen" in said(tmp_path, text)
