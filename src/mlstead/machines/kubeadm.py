@@ -20,8 +20,7 @@ def _machines(site: Site) -> Sequence[str]:
 
 def _common(site: Site, facts: Facts, machine: str) -> dict[str, Any]:
     head = site.with_role("control-plane")[0]
-    systems = [facts.hosts[name].system for name in site.nodes if name in facts.hosts]
-    old = any(system.get("cgroups") == 1 for system in systems)
+    old = machine in facts.hosts and facts.hosts[machine].system.get("cgroups") == 1
     return {
         "kubeadm_mode": "init" if machine == head else "join",
         "kubeadm_head": head,
@@ -33,7 +32,8 @@ def _common(site: Site, facts: Facts, machine: str) -> dict[str, Any]:
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "cgroupDriver": "systemd",
-            "failCgroupV1": not old,
+            # All nodes share these: what one of them is must not change them for the others.
+            "failCgroupV1": False,
             "rotateCertificates": True,
             # Signed by the cluster's authority once kubelet_certificates has approved it.
             "serverTLSBootstrap": True,

@@ -57,15 +57,20 @@ def test_a_control_plane_runs_work_if_it_is_a_worker_or_alone(
     assert bool(inputs(kubeadm, site, "h")["kubeadm_taints"]) is tainted
 
 
-def test_control_groups_of_the_first_version_on_any_node_are_allowed_for() -> None:
+def test_control_groups_of_the_first_version_are_allowed_for() -> None:
     site = sites()["three"]
-    new, old = (
-        inputs(kubeadm, site, "head"),
-        inputs(kubeadm, site, "head", mixed(site, "w1", cgroups=1)),
-    )
-    assert (new["kubeadm_ignore"], old["kubeadm_ignore"]) == ([], ["SystemVerification"])
-    assert new["kubeadm_kubelet"]["failCgroupV1"] is True
-    assert old["kubeadm_kubelet"]["failCgroupV1"] is False
+    facts = mixed(site, "w1", cgroups=1)
+    assert inputs(kubeadm, site, "w1", facts)["kubeadm_ignore"] == ["SystemVerification"]
+    assert inputs(kubeadm, site, "head", facts)["kubeadm_ignore"] == []
+    assert inputs(kubeadm, site, "head")["kubeadm_kubelet"]["failCgroupV1"] is False
+
+
+def test_a_machine_that_is_away_changes_nothing_for_the_others() -> None:
+    site = sites()["three"]
+    facts = mixed(site, "w1", cgroups=1)
+    away = replace(facts, hosts={key: it for key, it in facts.hosts.items() if key != "w1"})
+    for name in ("head", "w2"):
+        assert inputs(kubeadm, site, name, facts) == inputs(kubeadm, site, name, away)
 
 
 def test_where_limits_cannot_be_raised_the_proxy_leaves_them_alone() -> None:
