@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from mlstead.spec.site import Site
@@ -269,8 +270,22 @@ def steps_of(name: str, component: Component, site: Site, facts: Facts) -> list[
     return role_steps(name, component, site, facts)
 
 
-def role_steps(name: str, component: Component, site: Site, facts: Facts) -> list[Step]:
-    """Give one step for each machine whose part is missing, older, or no longer as it was left."""
+def role_steps(
+    name: str,
+    component: Component,
+    site: Site,
+    facts: Facts,
+    more: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> list[Step]:
+    """Give one step for each machine whose part is missing, older, or no longer as it was left.
+
+    Args:
+        name: of the part.
+        component: the part.
+        site: what is wanted.
+        facts: what is there.
+        more: further reasons, by machine.
+    """
     steps = []
     for machine in component.machines(site):
         arguments = component.inputs(site, facts, machine)
@@ -282,6 +297,8 @@ def role_steps(name: str, component: Component, site: Site, facts: Facts) -> lis
             reasons = ("its settings or its version changed", *found.drift)
         else:
             reasons = found.drift
+        if found.inputs:
+            reasons = (*reasons, *more.get(machine, ()))
         if reasons:
             variables = {**arguments, "mlstead_inputs": wanted}
             steps.append(Step(component.title, machine, name, "role", variables, reasons))

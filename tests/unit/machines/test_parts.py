@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from mlstead.clients import authority
 from mlstead.machines import _sources, containerd, kubeadm, kubelet, network, registry
-from mlstead.plan import Facts, SecretRef
+from mlstead.plan import Answer, Facts, PartFacts, SecretRef, steps_of
 from mlstead.spec.base import FrozenDict
 from mlstead.spec.site import Kubernetes, Registry, Site
 from mlstead.testing.site_values import SYSTEM, a_bundle, a_site, bare, sites
@@ -194,3 +195,36 @@ def test_what_the_bundle_lacks_is_named() -> None:
     assert _sources.lacking(facts, "runc", "gone") == ["the bundle has no bin/gone"]
     assert _sources.lacking(Facts(), "runc", "gone") == [_sources.NO_BUNDLE]
     assert _sources.programs(Facts(), "runc") == _sources.plugins(Facts()) == []
+
+
+@pytest.mark.parametrize(
+    ("days", "reasons"),
+    [
+        (400, []),
+        (30, []),
+        (29, ["its certificate ends in 28 days"]),
+        (1, ["its certificate ends in 0 days"]),
+        (-1, ["its certificate has ended"]),
+    ],
+)
+def test_a_certificate_of_the_registry_is_made_anew_before_it_ends(
+    days: int, reasons: list[str]
+) -> None:
+    site = sites()["apart"]
+    ca = authority.make_authority("x")
+    pem = authority.issue(ca, name="registry", names=["images"]).certificate_pem
+    now = authority.expiry(pem).timestamp() - days * 86400 + 60
+    facts = bare(site)
+    (step,) = steps_of("registry", registry.PART, site, facts)
+    done = {"registry": PartFacts(step.arguments["mlstead_inputs"])}
+    for answer in (Answer(0, pem), Answer(1, ""), Answer(0, "no certificate")):
+        host = replace(
+            facts.hosts["images"],
+            system={**SYSTEM, "clock": now},
+            parts=done,
+            answers={registry.CERTIFICATE: answer},
+        )
+        found = replace(facts, hosts={**facts.hosts, "images": host})
+        steps = steps_of("registry", registry.PART, site, found)
+        told = [word for one in steps for word in one.reasons]
+        assert told == (reasons if answer.out == pem else [])
