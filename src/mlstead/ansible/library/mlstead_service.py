@@ -43,8 +43,12 @@ def do(module, *words):
         return
     code, out, err = module.run_command(["systemctl", *words])
     if code:
-        _, journal, _ = module.run_command(["journalctl", "-q", "-n", "12", "-o", "cat", "-u", words[-1]])
-        module.fail_json(msg="systemctl %s: %s\n%s" % (" ".join(words), (err or out).strip(), journal))
+        _, journal, _ = module.run_command(
+            ["journalctl", "-q", "-n", "12", "-o", "cat", "-u", words[-1]]
+        )
+        module.fail_json(
+            msg="systemctl %s: %s\n%s" % (" ".join(words), (err or out).strip(), journal)
+        )
 
 
 def main():
@@ -66,7 +70,9 @@ def main():
         changed = True
     since = started(state)
     younger = [
-        path for path in module.params["files"] if os.path.exists(path) and os.stat(path).st_mtime > since
+        path
+        for path in module.params["files"]
+        if os.path.exists(path) and os.stat(path).st_mtime > since
     ]
     if state.get("ActiveState") != "active" or younger:
         do(module, "restart", name)
