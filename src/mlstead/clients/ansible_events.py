@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MOST: Final = 20  # lines of a failed task's output that are kept
+LOST: Final = ("Failed to connect to the host via", "Data could not be sent to remote host")
+"""So begins what Ansible says of a host that went away while a task copied files to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Listener:
         result, host = data.get("res") or {}, str(data.get("host", ""))
         if state == "failed" and data.get("ignore_errors"):
             state = "ok"
+        if state == "failed" and str(result.get("msg", "")).startswith(LOST):
+            state = "unreachable"
         if state == "ok" and result.get("changed"):
             state = "changed"
             self._changed[host] = self._changed.get(host, 0) + 1

@@ -165,9 +165,10 @@ def test_a_failure_that_is_passed_over_is_none() -> None:
     assert outcome == Outcome((), {})
 
 
-def test_a_machine_that_is_away_is_a_failure_with_its_words() -> None:
+@pytest.mark.parametrize("state", ["unreachable", "failed"])  # failed: while it copied files
+def test_a_machine_that_is_away_is_a_failure_with_its_words(state: str) -> None:
     message = "Failed to connect to the host via ssh: No route to host"
-    given = event("runner_on_unreachable", task="t", host="a", res={"msg": message})
+    given = event(f"runner_on_{state}", task="t", host="a", res={"msg": message})
     told, outcome = listen(given, status="failed", code=4)
     assert told == Event("unreachable", "t", "a", message)
     assert outcome.failures == (told,)
