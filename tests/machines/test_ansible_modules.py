@@ -244,6 +244,16 @@ def test_a_staged_file_is_put_in_place_whole(modules: Modules, tmp_path: Path) -
     assert not list(tmp_path.glob("*.mlstead-new"))
 
 
+def test_the_folder_of_a_file_is_made_for_all_to_read(modules: Modules, tmp_path: Path) -> None:
+    dest = tmp_path / "a" / "b" / "program"
+    before = os.umask(0o077)
+    try:
+        modules.copy(files=[asked(dest)], staged={str(dest): staged(tmp_path, "a")})
+    finally:
+        os.umask(before)
+    assert [it.stat().st_mode & 0o7777 for it in (dest, *dest.parents[:2])] == [0o755] * 3
+
+
 def test_a_file_that_changed_on_the_way_is_refused(modules: Modules, tmp_path: Path) -> None:
     dest = tmp_path / "program"
     found = modules.copy(
@@ -298,7 +308,7 @@ def test_folders_and_files_are_made_with_their_rights_and_named(
     modules: Modules, tmp_path: Path
 ) -> None:
     folder, file = tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"
-    asked = {
+    asked: dict[str, Any] = {
         "folders": [{"path": str(folder), "mode": "0750"}],
         "files": [{"dest": str(file), "content": "ü\n", "mode": "0640", "owner": "daemon"}],
     }
