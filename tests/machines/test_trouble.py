@@ -447,8 +447,7 @@ def test_what_looks_like_a_command_is_refused_in_a_name_and_kept_in_a_value(
             taken.add(name)
         except SpecError as error:
             assert str(file) in str(error)
-    plain = {"bundle", "ssh.key", "machine.key", "kubelet"}
-    assert taken == plain | {"kubernetes.kubeconfig", "kubernetes.context"}
+    assert taken == {"bundle", "ssh.key", "machine.key", "kubelet"}
     assert list(tmp_path.glob(f"{CANARY}*")) == []
 
 
