@@ -71,7 +71,7 @@ def test_stop_ends_an_apply_after_the_task_and_leaves_nothing_half_done(
     door.call("stop", run)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 2, out + err
-    assert door.data("show", run)["state"] == "cancelled"
+    assert {it["id"]: it["state"] for it in door.data("ps")}[run] == "cancelled"
     door.call("site", "apply")
     assert door.left() == []
 
