@@ -24,7 +24,7 @@ def asked(door: Door, shell: str, line: str) -> list[str]:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_a_shell_is_offered_verbs_and_options(door: Door, shell: str) -> None:
-    assert asked(door, shell, "mlstead s") == ["show", "stop", "secret", "schema"]
+    assert asked(door, shell, "mlstead s") == ["show", "stop", "secret", "site", "schema"]
     assert "run" in asked(door, shell, "mlstead ")
     assert "drive" not in asked(door, shell, "mlstead ")
     assert asked(door, shell, "mlstead data ver") == ["verify"]
