@@ -47,7 +47,7 @@ def offer_ansible() -> None:
     """Let this process find Ansible as the environment above says."""
     if PYTHON is not None and str(PYTHON) not in sys.path:
         sys.path.append(str(PYTHON))
-        os.environ.update({"PATH": environment()["PATH"]})
+        os.environ.update(environment())
 
 
 def bundle() -> Path:
