@@ -55,7 +55,6 @@ def run_play(
                 event_handler=listener.handle,
                 cancel_callback=asked_to_end,
                 envvars=_environment(folder, private),
-                settings={"suppress_env_files": True, "pexpect_timeout": 1},
                 suppress_env_files=True,
             )
             return listener.outcome(str(done.status), int(done.rc or 0))

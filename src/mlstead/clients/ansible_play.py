@@ -9,6 +9,7 @@ from typing import Any, Final
 
 INVENTORY: Final = "hosts.yml"
 TARGETS: Final = "mlstead_targets"  # no machine can be called so: names have no _
+LISTENS: Final = 0.5  # seconds: how often Ansible's runner asks whether to end, at the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,9 @@ class Play:
 
 
 def write(private: Path, play: Play) -> None:
-    """Write inventory and playbook; JSON is YAML, but for texts that are no templates."""
+    """Write inventory, playbook and settings; JSON is YAML, but for texts that are no templates."""
     (private / "project").mkdir()
+    (private / "env").mkdir()
     hosts = {one.name: _host(one) for one in (*play.machines, *play.others)}
     targets = {"hosts": {one.name: None for one in play.machines}}
     role = {"name": play.role, "tasks_from": play.tasks}
@@ -62,6 +64,8 @@ def write(private: Path, play: Play) -> None:
         INVENTORY: yaml({"all": {"hosts": hosts, "children": {TARGETS: targets}}}),
         "project/play.yml": json.dumps([book]),
         "ansible.cfg": "[defaults]\n",  # never the user's own
+        # ansible-runner forgets settings given to it by argument where this file is not there
+        "env/settings": json.dumps({"pexpect_timeout": LISTENS}),
     }
     for name, text in files.items():
         (private / name).write_text(text, encoding="utf-8")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from yaml import SafeLoader, load  # type: ignore[import-untyped]
 
 from mlstead.clients.ansible_events import Event, Listener, Outcome
-from mlstead.clients.ansible_play import INVENTORY, TARGETS, Machine, Play, write, yaml
+from mlstead.clients.ansible_play import INVENTORY, LISTENS, TARGETS, Machine, Play, write, yaml
 
 CANARY = "canary-5up3rs3cret"
 HEAD = Machine("head", "10.0.0.1", 22, "ann", "~/.ssh/id", ("-o", "Port=22"), {"x_size": 3})
@@ -49,6 +49,11 @@ def files(tmp_path: Path) -> dict[str, Any]:
     write(tmp_path, Play("x", (HEAD,), (WORKER,), "remove"))
     names = (INVENTORY, "project/play.yml")
     return {name: json.loads((tmp_path / name).read_text()) for name in names}
+
+
+def test_the_runner_is_told_by_a_file_how_often_to_ask_whether_to_end(tmp_path: Path) -> None:
+    write(tmp_path, Play("x", (HEAD,)))
+    assert json.loads((tmp_path / "env/settings").read_text()) == {"pexpect_timeout": LISTENS}
 
 
 def test_the_play_is_one_role_on_its_machines_only(files: dict[str, Any]) -> None:
