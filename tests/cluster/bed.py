@@ -17,6 +17,8 @@ from tests.machines.site_door import SiteDoor
 
 FOLDER = Path(os.environ.get("MLSTEAD_CLUSTER") or given.FOLDER / "cluster")
 SUBNET = os.environ.get("MLSTEAD_CLUSTER_SUBNET", "10.77.2")
+GATEWAY = f"{SUBNET}.1"
+REGISTRY = f"{SUBNET}.11:5000"
 ROLES = {"h1": "control-plane, worker, registry", "h2": "worker"}
 given.offer_ansible()
 
@@ -30,6 +32,11 @@ def lab() -> Lab:
 def kubeconfig() -> Path:
     """Give the file that says how the cluster is reached."""
     return FOLDER / "site" / "kubeconfig"
+
+
+def image() -> str:
+    """Name the image that tests run: a small Debian with Python, in the site's registry."""
+    return f"{REGISTRY}/mlstead/python:3.11"
 
 
 def up() -> SiteDoor:

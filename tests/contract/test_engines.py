@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from mlstead import discover, engines
-from mlstead.engines.base import Engine
+from mlstead.engines.base import Engine, Place
 from mlstead.engines.local.engine import LocalEngine
 from mlstead.testing.engine_contract import EngineContract, Make
 from mlstead.testing.engine_programs import ProgramsContract
 
+# A cluster is needed for these: tests/cluster runs both suites over them.
+IN_CLUSTERS = ["kubernetes"]
+HERE = [name for name in discover.names(engines) if name not in IN_CLUSTERS]
 # Engines that start what a task names; every other one keeps the first suite only.
 RUNS_PROGRAMS = ["local"]
 
@@ -22,7 +25,7 @@ def engines_of(part: str, home: Path) -> Iterator[Make]:
     made: list[Engine] = []
 
     def make() -> Engine:
-        engine: Engine = discover.part(engines, part).create(home)
+        engine: Engine = discover.part(engines, part).create(Place(home))
         made.append(engine)
         return engine
 
@@ -32,7 +35,7 @@ def engines_of(part: str, home: Path) -> Iterator[Make]:
             engine.shutdown()
 
 
-@pytest.mark.parametrize("part", discover.names(engines))
+@pytest.mark.parametrize("part", HERE)
 class TestEngines(EngineContract):
     @pytest.fixture
     def make(self, part: str, home: Path) -> Iterator[Make]:

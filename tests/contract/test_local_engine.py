@@ -158,7 +158,8 @@ def test_a_clock_that_runs_backwards_changes_no_duration(engine: LocalEngine, ho
 def test_tasks_outlive_the_session_that_submitted_them(engine: LocalEngine, home: Path) -> None:
     code = (
         "import sys, os, signal; from pathlib import Path; "
-        "from mlstead.engines.local import create; from mlstead.testing.engine_values import *; "
+        "from mlstead.engines.local.engine import LocalEngine as create; "
+        "from mlstead.testing.engine_values import *; "
         f"submit(create(Path(sys.argv[1])), task('t', {WAITS!r})); os.killpg(0, signal.SIGHUP)"
     )
     subprocess.run([sys.executable, "-c", code, str(home)], start_new_session=True, check=False)
@@ -244,7 +245,8 @@ def test_a_keeper_needed_inside_a_task_does_not_die_with_it(
 ) -> None:
     code = (
         "import sys; from pathlib import Path; "
-        "from mlstead.engines.local import create; from mlstead.testing.engine_values import *; "
+        "from mlstead.engines.local.engine import LocalEngine as create; "
+        "from mlstead.testing.engine_values import *; "
         "import time; print('up', flush=True)\n"
         f"while not Path('{home}/go').exists(): time.sleep(.01)\n"
         f"submit(create(Path('{home}')), task('u', {WAITS!r}))"
@@ -378,7 +380,8 @@ def test_two_processes_submitting_the_same_at_once_run_it_once(
 ) -> None:
     code = (
         "import sys; from pathlib import Path; "
-        "from mlstead.engines.local import create; from mlstead.testing.engine_values import *; "
+        "from mlstead.engines.local.engine import LocalEngine as create; "
+        "from mlstead.testing.engine_values import *; "
         "submit(create(Path(sys.argv[1])), *(task(f't{n}', 'echo x; exit 0') for n in range(10)))"
     )
     both = [subprocess.Popen([sys.executable, "-c", code, str(home)]) for _ in range(2)]
@@ -438,7 +441,8 @@ def test_a_full_disk_leaves_nothing_half_written(engine: LocalEngine, home: Path
     engine.ensure()
     code = (
         "import resource, signal, sys; from pathlib import Path; "
-        "from mlstead.engines.local import create; from mlstead.testing.engine_values import *; "
+        "from mlstead.engines.local.engine import LocalEngine as create; "
+        "from mlstead.testing.engine_values import *; "
         "from mlstead.errors import UserError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"

@@ -9,6 +9,7 @@ import abc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 
@@ -233,6 +234,24 @@ class TaskEvent:
     status: Status
     cursor: str
     retried: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an engine works, by what a context says; an engine takes what it needs of it.
+
+    Attributes:
+        home: the state of mlstead; name: the context's.
+        options: what only this kind of engine knows, by name.
+        artifacts: where artifacts are kept (``s3://bucket/prefix``); "" for the home folder.
+        endpoint: the S3 server that has them; "" for the environment's.
+    """
+
+    home: Path
+    name: str = "local"
+    options: Mapping[str, str] = field(default_factory=dict)
+    artifacts: str = ""
+    endpoint: str = ""
 
 
 class Engine(abc.ABC):

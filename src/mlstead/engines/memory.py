@@ -17,6 +17,7 @@ from mlstead.engines.base import (
     Engine,
     Facts,
     Phase,
+    Place,
     Reason,
     Status,
     Submission,
@@ -267,9 +268,9 @@ def _pretend_script(script: str) -> tuple[int, float, bytes]:
     return (0, total, output)
 
 
-def create(home: Path) -> MemoryEngine:
+def create(place: Place) -> MemoryEngine:
     """Make an engine; all of one home in this process see the same tasks."""
-    return MemoryEngine(home)
+    return MemoryEngine(place.home)
 
 
 PART = create

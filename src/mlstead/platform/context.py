@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +32,8 @@ class Context:
         records: URL of the records; "" means SQLite in the home folder. A password does not
             belong here: give it in ``MLSTEAD_RECORDS``.
         artifacts: URL of the artifact store (``s3://bucket/prefix``); "" means the home folder.
+        endpoint: the S3 server's address; "" means the environment's.
+        options: what only its engine knows, such as the namespace of a cluster.
     """
 
     name: str = DEFAULT
@@ -40,6 +42,7 @@ class Context:
     records: str = ""
     artifacts: str = ""
     endpoint: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def home_folder() -> Path:

@@ -16,7 +16,7 @@ from mlstead import discover
 from mlstead.artifacts.code import CodeStore
 from mlstead.clients import tracking
 from mlstead.clients.secrets import SecretStore
-from mlstead.engines.base import Engine
+from mlstead.engines.base import Engine, Place
 from mlstead.errors import ConflictError, UserError
 from mlstead.platform.context import Context, make_home
 from mlstead.records.base import SetCursor, Store
@@ -33,7 +33,8 @@ def open_backends(home: Path, context: Context) -> Backends:
         UnavailableError: the records do not answer.
     """
     make_home(home)
-    engine = discover.part(mlstead.engines, context.engine).create(home)
+    place = Place(home, context.name, context.options, context.artifacts, context.endpoint)
+    engine = discover.part(mlstead.engines, context.engine).create(place)
     # versions are only worth something beside the store that holds their bytes: a context with a
     # store of its own has records, cache and MLflow of its own, too
     own = home / "contexts" / context.name if context.artifacts else home
@@ -45,8 +46,8 @@ def open_backends(home: Path, context: Context) -> Backends:
             context.artifacts, cache, endpoint=context.endpoint or None
         )
     else:
-        place = context.artifacts or str(home / "store")
-        store = discover.part(mlstead.artifacts, "folder").create(place, cache)
+        folder = context.artifacts or str(home / "store")
+        store = discover.part(mlstead.artifacts, "folder").create(folder, cache)
     records = discover.part(mlstead.records, "sql").create(url)
     if not url.endswith(f"{own}/records.db"):
         _own(records, home, engine.name)

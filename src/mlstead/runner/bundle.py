@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 from mlstead.errors import UserError
@@ -13,6 +15,18 @@ from mlstead.runner.bundled import MARK
 
 _RUNNER = Path(__file__).parent
 _PACKAGE = _RUNNER.parent
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+_MAIN = b"""\
+import sys, zipfile
+
+place = "/mlstead/run/bundle"
+with zipfile.ZipFile(sys.argv[0]) as archive:
+    archive.extractall(place)
+sys.path[:] = [place, *(it for it in sys.path if it != sys.argv[0])]
+from mlstead.runner.pod import main
+
+sys.exit(main())
+"""
 
 
 def ensure(home: Path, *, server: bool = False) -> Path:
@@ -46,6 +60,18 @@ def ensure(home: Path, *, server: bool = False) -> Path:
             f"cannot write {folder.parent}: {error}", hint="free some space, or set MLSTEAD_HOME"
         ) from error
     return folder
+
+
+def archive() -> bytes:
+    """Give the bundle as a zip file that Python runs as the first process of a pod.
+
+    The same mlstead always gives the same bytes.
+    """
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, data in sorted({**_files(), "__main__.py": _MAIN}.items()):
+            made.writestr(zipfile.ZipInfo(name, _LONG_AGO), data, zipfile.ZIP_DEFLATED)
+    return content.getvalue()
 
 
 def _files() -> dict[str, bytes]:

@@ -7,6 +7,9 @@ from typing import Any
 from mlstead.engines.base import Engine, Phase, Resources, Status, Task, TaskEvent
 
 DEADLINE = 60.0
+"""Seconds that a test waits; an engine that is slow by nature may have more."""
+LOOK = 0.005
+"""Seconds between two looks."""
 SMALL = Resources(cpu=0.1, memory=64 << 20)
 """What a test's task claims, so that several run at once on any machine."""
 
@@ -24,7 +27,7 @@ def submit(engine: Engine, *tasks: Task, secrets: Mapping[str, str] | None = Non
     engine.submit([engine.prepare(one, facts) for one in tasks], secrets)
 
 
-def wait_final(engine: Engine, task_id: str, seconds: float = DEADLINE) -> Status:
+def wait_final(engine: Engine, task_id: str, seconds: float | None = None) -> Status:
     """Wait until a task ends."""
     wait_until(lambda: engine.status(task_id).phase.final, f"{task_id} to end", seconds)
     return engine.status(task_id)
@@ -35,12 +38,13 @@ def wait_phase(engine: Engine, task_id: str, phase: Phase) -> None:
     wait_until(lambda: engine.status(task_id).phase is phase, f"{task_id} to be {phase}")
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float | None = None) -> None:
     """Wait until something holds; fails after the deadline."""
+    seconds = DEADLINE if seconds is None else seconds
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.005)
+        time.sleep(LOOK)
 
 
 def run(engine: Engine, one: Task, secrets: Mapping[str, str] | None = None) -> Status:
