@@ -1,5 +1,6 @@
 """The verb ``context``: the places where work goes, and the cluster that kubectl talks to."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,18 +42,58 @@ def use(name: Name) -> None:
 @app.command()
 def add(
     name: Name,
-    engine: Annotated[str, typer.Option("--engine", help="local")] = "local",
+    engine: Annotated[str, typer.Option("--engine", help="local or kubernetes")] = "local",
     project: Annotated[str, typer.Option("--project", help="The default project.")] = "default",
     records: Annotated[
         str, typer.Option("--records", help="postgresql://… ; a password goes in MLSTEAD_RECORDS.")
     ] = "",
     artifacts: Annotated[str, typer.Option("--artifacts", help="s3://bucket/prefix")] = "",
     endpoint: Annotated[str, typer.Option("--endpoint", help="The S3 server's address.")] = "",
+    kubeconfig: Annotated[
+        str, typer.Option("--kubeconfig", help="The file that says how a cluster is reached.")
+    ] = "",
+    kube_context: Annotated[
+        str, typer.Option("--kube-context", help="Its context; kubectl's current one if not given.")
+    ] = "",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Where in the cluster work runs.")
+    ] = "",
+    image: Annotated[
+        str, typer.Option("--image", help="What work runs in that names no image; it needs Python.")
+    ] = "",
+    registry: Annotated[
+        str, typer.Option("--registry", help="HOST:PORT/PREFIX that images of code are pushed to.")
+    ] = "",
+    registry_user: Annotated[
+        str, typer.Option("--registry-user", help="Its password: MLSTEAD_REGISTRY_PASSWORD.")
+    ] = "",
+    registry_authority: Annotated[
+        str, typer.Option("--registry-authority", help="The file of who signs its certificate.")
+    ] = "",
+    pod_endpoint: Annotated[
+        str, typer.Option("--pod-endpoint", help="The S3 server as pods reach it, if another.")
+    ] = "",
 ) -> None:
     """Keep a context."""
-    item = Context(name, engine, project, records, artifacts, endpoint)
+    given = {
+        "kubeconfig": _whole(kubeconfig),
+        "kube_context": kube_context,
+        "namespace": namespace,
+        "image": image,
+        "registry": registry,
+        "registry_user": registry_user,
+        "registry_authority": _whole(registry_authority),
+        "pod_endpoint": pod_endpoint,
+    }
+    options = {key: value for key, value in given.items() if value}
+    item = Context(name, engine, project, records, artifacts, endpoint, options)
     contexts.add(contexts.home_folder(), item)
     print(f"context {name} is kept")
+
+
+def _whole(path: str) -> str:
+    """Give a path that means the same wherever mlstead is called."""
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 @app.command()

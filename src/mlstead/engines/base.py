@@ -6,6 +6,7 @@ Retry is on the Task and done by the engine, so nothing depends on who submitted
 """
 
 import abc
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -317,6 +318,17 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def outputs(self, task_id: str) -> str:
         """Give the folder that holds what the last attempt wrote under ``$MLSTEAD_OUTPUTS``."""
+
+    def leaves_nothing(self, task_id: str) -> bool:
+        """Say whether a task that has ended left no output; False where that is not known."""
+        folder = self.outputs(task_id)
+        if os.path.islink(folder):  # noqa: PTH114 asked for every run
+            return False  # never followed; its end says so
+        try:
+            with os.scandir(folder) as entries:
+                return next(entries, None) is None
+        except OSError:
+            return True
 
     def release(self, task_id: str) -> None:  # noqa: B027 an engine may keep nothing
         """Drop what a task that has ended wrote, once it is kept elsewhere; its logs stay."""

@@ -14,6 +14,7 @@ from platformdirs import user_data_dir
 
 import mlstead.engines
 from mlstead import discover
+from mlstead.engines.base import Engine, Place
 from mlstead.errors import NotFoundError, UserError
 from mlstead.spec.names import check_project
 
@@ -112,6 +113,10 @@ def add(home: Path, context: Context) -> None:
     if not _NAME.fullmatch(context.name):
         raise UserError(f"context {context.name!r}: lower case letters, digits and - only")
     check_project(context.project)
+    if context.options and context.engine == DEFAULT:
+        raise UserError(
+            f"{next(iter(context.options))}: is of a cluster", hint="--engine kubernetes"
+        )
     if context.engine not in discover.names(mlstead.engines):
         known = ", ".join(discover.names(mlstead.engines))
         raise NotFoundError(f"no engine {context.engine!r}", hint=f"known: {known}")
@@ -129,7 +134,20 @@ def add(home: Path, context: Context) -> None:
             f"artifacts {place!r}: no place for them", hint="s3://BUCKET/PREFIX, or /FOLDER"
         )
     current, contexts = load(home)
+    make_home(home)
+    engine_of(home, context)  # what it lacks is told now
     save(home, current, {**contexts, context.name: context})
+
+
+def engine_of(home: Path, context: Context) -> Engine:
+    """Make the engine of a context; nothing is asked of it yet.
+
+    Raises:
+        UserError: the context lacks something that the engine needs.
+    """
+    place = Place(home, context.name, context.options, context.artifacts, context.endpoint)
+    engine: Engine = discover.part(mlstead.engines, context.engine).create(place)
+    return engine
 
 
 def use(home: Path, name: str) -> Context:

@@ -21,12 +21,18 @@ from mlstead.work.base import Backends
 
 LINGER_SECONDS = 15.0
 PATIENCE = 2.0  # who starts a driver holds the lock for a moment
-PASSED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLSTEAD_RECORDS")
+PASSED = (
+    "MLSTEAD_REGISTRY_PASSWORD",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "MLSTEAD_RECORDS",
+)
 BUILDING = ("UV_", "PIP_")  # where packages come from; an address may hold a password
 COPIED = (
     "MLSTEAD_TRACKING", "MLSTEAD_SECRETS", "MLSTEAD_CAPACITY",
     "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE",
-    "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE",
+    "KUBECONFIG", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE",
 )  # fmt: skip
 
 
@@ -76,14 +82,17 @@ def _ensure(backends: Backends, context: Context, role: str) -> None:
         values = {name: os.environ[name] for name in _passed()}
         os.ftruncate(lock, 0)
         os.pwrite(lock, task.id.encode(), 0)
-        backends.engine.submit([backends.engine.prepare(task, backends.facts)], values)
+        engine = backends.helper or backends.engine
+        facts = engine.facts() if backends.helper else backends.facts
+        engine.submit([engine.prepare(task, facts)], values)
 
 
 def _starting(backends: Backends, lock: int) -> bool:
     """Say whether the driver that was sent last is on its way and has not got the lock yet."""
     last = os.pread(lock, 200, 0).decode()
     try:
-        return bool(last) and not backends.engine.status(last).phase.final
+        engine = backends.helper or backends.engine
+        return bool(last) and not engine.status(last).phase.final
     except NotFoundError:
         return False
 

@@ -18,11 +18,12 @@ from mlstead.clients import tracking
 from mlstead.clients.secrets import SecretStore
 from mlstead.engines.base import Engine, Place
 from mlstead.errors import ConflictError, UserError
-from mlstead.platform.context import Context, make_home
+from mlstead.platform.context import Context, engine_of, make_home
 from mlstead.records.base import SetCursor, Store
 from mlstead.work.base import Backends
 
 TAKE = "MLSTEAD_TAKE_RECORDS"
+HERE = ("local", "memory")  # engines whose tasks run where mlstead does
 
 
 def open_backends(home: Path, context: Context) -> Backends:
@@ -33,8 +34,9 @@ def open_backends(home: Path, context: Context) -> Backends:
         UnavailableError: the records do not answer.
     """
     make_home(home)
-    place = Place(home, context.name, context.options, context.artifacts, context.endpoint)
-    engine = discover.part(mlstead.engines, context.engine).create(place)
+    engine = engine_of(home, context)
+    # until a cluster has a driver of its own, this machine drives what runs there
+    helper = None if context.engine in HERE else _local(home)
     # versions are only worth something beside the store that holds their bytes: a context with a
     # store of its own has records, cache and MLflow of its own, too
     own = home / "contexts" / context.name if context.artifacts else home
@@ -61,10 +63,17 @@ def open_backends(home: Path, context: Context) -> Backends:
         secrets=SecretStore(home),
         clock=time.time,
         tracking=tracking_uri(own),
+        own=own,
+        helper=helper,
     )
     # connections go when the last user of them does: a verb, a driver, a Python program
-    weakref.finalize(backends, _close, engine, records)
+    weakref.finalize(backends, _close, records, engine, *([helper] if helper else []))
     return backends
+
+
+def _local(home: Path) -> Engine:
+    engine: Engine = discover.part(mlstead.engines, "local").create(Place(home))
+    return engine
 
 
 def _own(records: Store, home: Path, engine: str) -> None:
@@ -108,8 +117,9 @@ def _token(home: Path) -> str:
         return file.read_text(encoding="ascii").strip()
 
 
-def _close(engine: Engine, records: Store) -> None:
-    engine.close()
+def _close(records: Store, *engines: Engine) -> None:
+    for engine in engines:
+        engine.close()
     records.close()
 
 

@@ -230,8 +230,9 @@ class Runs:
     def _resend(self) -> None:
         """Send what a process recorded that was killed before it could send it."""
         unsent = sync.unsent(self._backends)
-        if unsent:
-            discover.part(work_parts, "job").resend(self._backends, unsent)
+        for run in unsent:
+            with suppress(UserError):  # what the engine refuses has ended with that
+                discover.part(work_parts, "job").resend(self._backends, [run])
 
     def find(self, text: str) -> Run:
         """Find a run by id, the beginning of one, or as the newest of a name."""
@@ -257,7 +258,8 @@ class Runs:
         """Give a run's output, secrets masked; of a sweep or pipeline, its children's in order."""
         run = self._run_or_task(text)
         if run is None:
-            yield from self._backends.engine.logs(text, rank=rank, follow=follow)
+            engine = self._backends.helper or self._backends.engine
+            yield from engine.logs(text, rank=rank, follow=follow)
             return
         yield from written.of_run(self._backends, run, rank=rank, follow=follow)
 
@@ -268,7 +270,8 @@ class Runs:
             run = self.find(text)
         except NotFoundError as error:
             with suppress(NotFoundError):
-                self._backends.engine.status(text)  # a driver's log can be read as well
+                engine = self._backends.helper or self._backends.engine
+                engine.status(text)  # a driver's log can be read as well
                 return None
             raise NotFoundError(str(error), hint=error.hint or "mlstead ps lists runs") from error
         by_name = run.kind == "service" and text == run.name

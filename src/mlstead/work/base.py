@@ -26,7 +26,12 @@ class Secrets(Protocol):
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Backends:
-    """The engine, stores and folders that one context works with."""
+    """The engine, stores and folders that one context works with.
+
+    Attributes:
+        home: the state of mlstead; own: what this context alone keeps there.
+        helper: where our own processes, such as the driver, run; None: where the work does.
+    """
 
     home: Path
     engine: Engine
@@ -37,6 +42,13 @@ class Backends:
     secrets: Secrets
     clock: Callable[[], float]
     tracking: str = ""
+    own: Path | None = None
+    helper: Engine | None = None
+
+    @property
+    def remote(self) -> bool:
+        """True where the work runs on other machines than this one."""
+        return self.helper is not None
 
 
 def child_id(parent: str, key: str, generation: int = 1) -> str:

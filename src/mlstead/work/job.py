@@ -1,7 +1,8 @@
 """Drives a job: drafts its run, sends it, and keeps what it leaves."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,33 @@ def send(backends: Backends, runs: Sequence[Run]) -> list[Run]:
             given_up.append(backends.store.run(run.id))
             continue
         submissions.append(Submission(run.id, run.engine, run.request))
-    backends.engine.submit(submissions, values)
+    try:
+        backends.engine.submit(submissions, values)
+    except UserError:
+        given_up += _send_each(backends, submissions, values)
+    return given_up
+
+
+def _send_each(
+    backends: Backends, submissions: Sequence[Submission], values: Mapping[str, str]
+) -> list[Run]:
+    """Send one by one, and end what the engine refuses; give those runs.
+
+    Raises:
+        UserError: there is only one, and it is refused; its run has ended.
+    """
+    given_up = []
+    for submission in submissions:
+        try:
+            backends.engine.submit([submission], values)
+        except UserError as error:
+            run = backends.store.run(submission.task_id)
+            with contextlib.suppress(ConflictError):
+                fields = {"detail": told(error)}
+                backends.store.commit(ending(run, State.FAILED, backends.clock(), fields))
+            if len(submissions) == 1:
+                raise
+            given_up.append(backends.store.run(run.id))
     return given_up
 
 

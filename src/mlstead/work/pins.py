@@ -46,7 +46,11 @@ def pin_body(
     """
     tree = snapshot(backends, body.code, folder)
     environment = pin_python(backends, body.python, getattr(body, "setup", ""), folder)
-    own = environment is not None or (isinstance(body, JobBody) and bool(body.image))
+    own = (
+        environment is not None
+        or backends.remote
+        or (isinstance(body, JobBody) and bool(body.image))
+    )
     for name in body.secrets.values():
         _check_secret(backends, name if isinstance(name, str) else name.name, "secrets")
     check_notify(backends, body.notify)
@@ -57,6 +61,7 @@ def pin_body(
         "data": {},
         "folder": str(folder),
         "patient": wait,
+        "image": str(backends.facts.details.get("image", "")),
     }
     if isinstance(body, JobBody):
         pin["tracked"] = _uses_mlflow(backends, body, tree, environment)
@@ -212,8 +217,8 @@ def _uses_mlflow(
     backends: Backends, body: JobBody, tree: str, environment: Environment | None
 ) -> bool:
     """Say whether the program may call MLflow itself, so that its run must be open before."""
-    if not backends.tracking:
-        return False
+    if not backends.tracking or (backends.remote and not backends.tracking.startswith("http")):
+        return False  # pods cannot reach a folder of this machine; the copy is made all the same
     if environment is None:
         there = importlib.util.find_spec("mlflow") is not None
     else:

@@ -126,7 +126,7 @@ class Driver:
 
     def _start(self) -> None:
         backends = self._backends
-        refuse_unsupported(self._spec)
+        refuse_unsupported(backends, self._spec)
         old = generations.current(backends, self.run.project, self._name)
         parts = self._parts(old)
         folder = folder_of(backends, self.run)

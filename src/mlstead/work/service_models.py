@@ -23,8 +23,13 @@ SERVER_NEEDS = (
 SERVER_PYTHON = (3, 11)
 
 
-def refuse_unsupported(spec: ServiceBody) -> None:
-    """Refuse the fields the local engine cannot honour yet, by name."""
+def refuse_unsupported(backends: Backends, spec: ServiceBody) -> None:
+    """Refuse what the engine cannot honour yet, by name."""
+    if backends.remote:
+        raise UserError(
+            f"kind service: not supported by engine {backends.engine.name} yet",
+            hint="--on local serves on this machine",
+        )
     if spec.replicas.max > 1:
         raise UserError("replicas: more than one is not supported by engine local yet")
     if spec.rollout is not None:

@@ -50,7 +50,7 @@ def draft(backends: Backends, work: Work, folder: Path, project: str, *, wait: b
         return _job(backends, run, work, folder, scope, wait=wait)
     if isinstance(work, Sweep):
         if work.prune is not None:
-            raise UserError("prune: not supported by engine local yet")
+            raise UserError(f"prune: not supported by engine {backends.engine.name} yet")
         check_notify(backends, work.notify)
         pin = pin_body(backends, work.trial, folder, project, scope, wait=wait)
         _try(backends, run, work.trial, pin)
@@ -60,7 +60,7 @@ def draft(backends: Backends, work: Work, folder: Path, project: str, *, wait: b
         pins = _pins(backends, work, folder, run, scope, wait=wait)
         return _keeping(run, pins.values(), pins=pins)
     if isinstance(work, Service):
-        service_models.refuse_unsupported(work)
+        service_models.refuse_unsupported(backends, work)
         pin = pin_body(backends, work, folder, project, scope, wait=wait)
         service_models.refuse_environment(work, pin["environment"])
         named = service_models.named(work, scope)
@@ -108,14 +108,16 @@ def _pins(
     pins: dict[str, Pin] = {}
     for name, step in {**work.steps, **work.finally_}.items():
         if isinstance(step, SweepStep) and step.prune is not None:
-            raise UserError(f"steps.{name}.prune: not supported by engine local yet")
+            raise UserError(
+                f"steps.{name}.prune: not supported by engine {backends.engine.name} yet"
+            )
         body = step.trial if isinstance(step, SweepStep) else step
         try:
             pins[name] = pin_body(backends, body, folder, run.project, scope, wait=wait)
             if isinstance(body, JobBody):
                 _try(backends, run, body, pins[name])
             else:
-                service_models.refuse_unsupported(body)
+                service_models.refuse_unsupported(backends, body)
                 service_models.refuse_environment(body, pins[name]["environment"])
                 service_models.check_models(backends, run.project, body, _made(work))
         except UserError as error:

@@ -80,8 +80,8 @@ def task_of(backends: Backends, run: Run) -> Task:
         values=tuple(name for name, output in outputs.items() if output["kind"] == "value"),
         ranks=tuple(name for name, output in outputs.items() if output["ranks"] == "all"),
         secrets=_secrets(spec["secrets"]),
-        resources=_resources(spec["resources"]),
-        workers=_workers(spec["workers"], spec["resources"]),
+        resources=_resources(spec["resources"], backends.engine.name),
+        workers=_workers(spec["workers"], spec["resources"], backends.engine.name),
         retry=Retry(spec["retries"]["max"], tuple(Reason(r) for r in spec["retries"]["for"])),
         timeout=spec["timeout"],
         max_queue_time=spec["max_queue_time"],
@@ -119,24 +119,24 @@ def _secrets(spec: Mapping[str, Any]) -> tuple[Secret, ...]:
     )
 
 
-def _resources(spec: Mapping[str, Any]) -> Resources:
+def _resources(spec: Mapping[str, Any], engine: str) -> Resources:
     gpu = spec["gpu"]
     if isinstance(gpu, int):
         gpu = {"count": gpu, "kind": [], "memory": "", "slice": ""}
     for field in ("memory", "slice"):
         if gpu[field]:
-            raise SpecError(f"resources.gpu.{field}: not supported by engine local yet")
+            raise SpecError(f"resources.gpu.{field}: not supported by engine {engine} yet")
     kinds = tuple(gpu["kind"])
     shm, disk = spec["shm"] or 0, spec["disk"] or 0  # 0: what the engine gives by itself
     return Resources(spec["cpu"], spec["memory"], gpu["count"], kinds, shm, disk)
 
 
-def _workers(spec: Mapping[str, Any] | None, resources: Mapping[str, Any]) -> Workers:
+def _workers(spec: Mapping[str, Any] | None, resources: Mapping[str, Any], engine: str) -> Workers:
     if spec is None:
         return Workers()
     for field in ("min", "via"):
         if spec[field]:
-            raise SpecError(f"workers.{field}: not supported by engine local yet")
+            raise SpecError(f"workers.{field}: not supported by engine {engine} yet")
     processes = spec["processes"]
     if processes == "gpu":
         gpu = resources["gpu"]
@@ -163,7 +163,7 @@ def cache_key(run: Run, extra: str) -> str:
         "params": dict(run.params),
         "data": {slot: [data["digest"]] for slot, data in pin["data"].items()},
         "environment": key_of_environment(pin),
-        "image": spec["image"],
+        "image": spec["image"] or pin.get("image", ""),
         "env": spec["env"],
         "seed": spec["seed"],
         "working_dir": spec["working_dir"],

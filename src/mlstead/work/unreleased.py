@@ -12,7 +12,7 @@ from mlstead.work.base import Backends
 
 
 def _folder(backends: Backends) -> Path:
-    return backends.home / "unreleased"
+    return (backends.own or backends.home) / "unreleased"
 
 
 def note(backends: Backends, run_id: str) -> None:

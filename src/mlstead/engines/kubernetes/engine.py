@@ -78,7 +78,9 @@ class KubernetesEngine(Engine):
 
     def facts(self) -> Facts:
         """Say what the cluster's nodes have, as it was told at most five minutes ago."""
-        return nodes.facts(self._cluster, self._settings.folder, self._namespace)
+        found = nodes.facts(self._cluster, self._settings.folder, self._namespace)
+        details = {**found.details, "image": self._settings.image}
+        return dataclasses.replace(found, details=details)
 
     def prepare(self, task: Task, facts: Facts) -> Submission:
         """Make the request; pure."""
@@ -341,6 +343,10 @@ class KubernetesEngine(Engine):
         self._find(task_id)
         prefix = prefix_of(self._settings, task_id)
         return str(results.bring(self._objects, prefix, self._settings.folder, task_id))
+
+    def leaves_nothing(self, task_id: str) -> bool:
+        """Say whether a task left no output, without bringing it here."""
+        return not self._objects.list(f"{prefix_of(self._settings, task_id)}outputs/")
 
     def release(self, task_id: str) -> None:
         """Drop outputs and checkpoints that are kept elsewhere; logs and metrics stay."""
