@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -43,6 +44,7 @@ class Cluster:
         self.server = login.server
         self._credentials = Credentials(login)
         self._http: httpx.Client | None = None
+        self._opening = threading.Lock()
 
     def close(self) -> None:
         """Let go of connections; they are opened again when used again."""
@@ -155,12 +157,13 @@ class Cluster:
         return answer
 
     def _client(self) -> httpx.Client:
-        if self._http is None:
-            self._http = httpx.Client(
-                verify=self._credentials.context(), timeout=_TIMEOUT,
-                limits=httpx.Limits(max_connections=40, max_keepalive_connections=20),
-            )  # fmt: skip
-        return self._http
+        with self._opening:  # several threads may be the first
+            if self._http is None:
+                self._http = httpx.Client(
+                    verify=self._credentials.context(), timeout=_TIMEOUT,
+                    limits=httpx.Limits(max_connections=40, max_keepalive_connections=20),
+                )  # fmt: skip
+            return self._http
 
     def _away(self, error: Exception) -> PlatformError:
         text = str(error) or type(error).__name__

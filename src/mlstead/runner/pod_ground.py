@@ -83,6 +83,10 @@ class Ground:
             (RUN / name).mkdir(exist_ok=True)
         for place in self.places:
             self.outputs(place.rank).mkdir(exist_ok=True)
+        # last of all places: where an image has python3 only, as Debian's, `python` is that
+        (RUN / "bin").mkdir(exist_ok=True)
+        if not (RUN / "bin" / "python").is_symlink():
+            (RUN / "bin" / "python").symlink_to(sys.executable)
         try:
             if self.task["code"]:
                 shutil.copytree(CODE, self.work, symlinks=True, dirs_exist_ok=True)
@@ -175,7 +179,9 @@ class Ground:
         env.setdefault("PYTHONUNBUFFERED", "1")
         if not task["gpu"]:
             env["CUDA_VISIBLE_DEVICES"] = ""
-        env["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+        env["PATH"] = (
+            f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}:{RUN / 'bin'}"
+        )
         _search(env)
         return env | self._secrets() | self._group(place)
 

@@ -25,6 +25,7 @@ from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserErro
 _AT_ONCE: Final = 8
 _LOOK: Final = 0.25  # seconds between two looks at what other processes wrote down
 _NO_IMAGE: Final = 60.0  # seconds that a pod may be without its image before its task has failed
+_ALL: Final = 10.0  # seconds between two looks at everything that is watched
 _GONE: Final = 3  # looks at a cluster that has a Job no more, before its task counts as lost
 
 
@@ -40,6 +41,8 @@ class KubernetesEngine(Engine):
         self._kept: tuple[Kept, Kept] | None = None
         self._tidier: ThreadPoolExecutor | None = None
         self._missing: dict[str, int] = {}
+        self._dirty: set[str] = set()
+        self._all_at = 0.0
 
     # ---- what it talks to
 
@@ -160,9 +163,26 @@ class KubernetesEngine(Engine):
             )
         return self._kept
 
-    def _changed(self) -> None:
+    def _changed(self, item: Object | None) -> None:
         with self._news:
+            if item is None:
+                self._all_at = 0.0
+            else:
+                self._dirty.add(item["metadata"]["labels"][manifests.TASK])
             self._news.notify_all()
+
+    def _changed_task(self, task: str) -> None:
+        with self._news:
+            self._dirty.add(task)
+
+    def _wanted(self) -> set[str] | None:
+        """Give the tasks that something has changed of; None for all, as now and then."""
+        with self._news:
+            dirty, self._dirty = self._dirty, set()
+            if time.monotonic() - self._all_at < _ALL:
+                return dirty
+            self._all_at = time.monotonic()
+            return None
 
     def _observe(self) -> None:
         """Write down what is new, by what the watches know or by a list.
@@ -170,7 +190,11 @@ class KubernetesEngine(Engine):
         Jobs are read before pods: a pod of a Job that is not known yet waits for the next look.
         """
         jobs, pods = self._keeping()
+        wanted = None
         if jobs.watched and pods.watched:
+            wanted = self._wanted()
+            if wanted is not None and not wanted:
+                return
             found, all_pods = jobs.objects(), pods.objects()
         elif jobs.problem is not None and jobs.listed.is_set():
             return  # the cluster is away: what is known stays as it is
@@ -183,8 +207,8 @@ class KubernetesEngine(Engine):
         for job in found.values():
             task = job["metadata"]["labels"][manifests.TASK]
             seen[task] = (job, by_task.get(task, []))
-        self._tell(seen)
-        self._look_for_lost(set(seen))
+        self._tell({task: it for task, it in seen.items() if wanted is None or task in wanted})
+        self._look_for_lost(set(seen), wanted)
 
     def _tell(self, seen: Mapping[str, tuple[Object, list[Object]]]) -> None:
         """Write down the events of some tasks that were not told yet."""
@@ -202,15 +226,18 @@ class KubernetesEngine(Engine):
         for task, (job, pods) in seen.items():
             self._give_up_without_image(task, job, pods)
 
-    def _look_for_lost(self, seen: set[str]) -> None:
+    def _look_for_lost(self, seen: set[str], wanted: set[str] | None) -> None:
         """End tasks whose Job was deleted: by what they wrote down, else as lost."""
-        for task in self._journal.open_tasks() - seen:
+        gone = self._journal.open_tasks() - seen
+        for task in gone if wanted is None else gone & (wanted | set(self._missing)):
             if self._job(task) is not None or self._journal.ended(task) is not None:
                 self._missing.pop(task, None)
                 continue
             self._missing[task] = self._missing.get(task, 0) + 1
             if self._missing[task] >= _GONE:
                 self._lose(task)
+            else:
+                self._changed_task(task)
 
     def _lose(self, task: str) -> None:
         status = results.written_end(self._objects, prefix_of(self._settings, task))

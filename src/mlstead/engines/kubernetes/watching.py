@@ -18,11 +18,12 @@ class Kept:
     """The objects of one kind with some labels, by name.
 
     Args:
-        changed: called whenever something is different, from the thread that watches.
+        changed: called whenever something is different, from the thread that watches: with the
+            object, or with None where anything may be.
     """
 
     def __init__(
-        self, cluster: Cluster, path: str, selector: str, changed: Callable[[], None]
+        self, cluster: Cluster, path: str, selector: str, changed: Callable[[Object | None], None]
     ) -> None:
         self._cluster, self._path, self._selector = cluster, path, selector
         self._changed = changed
@@ -87,7 +88,7 @@ class Kept:
             except PlatformError as error:
                 # what is known stays: a cluster that is away for a while loses nothing
                 self.problem = error
-                self._changed()
+                self._changed(None)
                 self._ended.wait(_PAUSES[min(tries, len(_PAUSES) - 1)])
                 tries += 1
 
@@ -97,7 +98,7 @@ class Kept:
             self._objects = found
         self.problem = None
         self.listed.set()
-        self._changed()
+        self._changed(None)
 
     def _follow(self) -> None:
         """Take in changes until the server ends the watch."""
@@ -116,6 +117,6 @@ class Kept:
                     self._objects.pop(item["metadata"]["name"], None)
                 else:
                     self._objects[item["metadata"]["name"]] = item
-            self._changed()
+            self._changed(item)
         if time.monotonic() - began < 1.0:
             self._ended.wait(1.0)  # a server that ends every watch at once is not to be pressed
