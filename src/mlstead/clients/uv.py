@@ -79,6 +79,37 @@ def export(uv_lock: Path) -> str:
     return _run(given, f"{uv_lock} cannot be read", folder=uv_lock.parent)
 
 
+def install(
+    requirements: str, target: Path, python: str, *, platform: str, hashes: bool = False
+) -> None:
+    """Put pinned requirements into an empty folder, for a machine that may be another one.
+
+    Only wheels are taken, since nothing can be built for another machine. What uv's cache holds
+    is not asked for again, so that no network is needed for it: a pin is the same everywhere.
+
+    Args:
+        requirements: lines as ``resolve`` gives them.
+        target: the folder that PYTHONPATH will name; programs come into its ``bin``.
+        python: the version there, such as "3.11".
+        platform: as uv calls it, such as ``x86_64-unknown-linux-gnu``.
+        hashes: True when each line must have a hash that holds.
+
+    Raises:
+        UserError: there is no wheel for that machine, or a hash is wrong; in uv's words.
+        UnavailableError: the package index does not answer.
+    """
+    given = [
+        "pip", "sync", "--python", sys.executable, "--target", str(target),
+        "--python-version", python, "--python-platform", platform, "--only-binary", ":all:",
+        "--allow-empty-requirements", *(["--require-hashes"] if hashes else []), "-",
+    ]  # fmt: skip
+    what = f"the packages cannot be put together for Python {python} on {platform}"
+    try:
+        _run([*given, "--offline"], what, text=requirements)
+    except (UserError, UnavailableError):
+        _run(given, what, text=requirements)
+
+
 def _run(arguments: Sequence[str], what: str, *, text: str = "", folder: Path | None = None) -> str:
     command = [str(find_uv()), "--quiet", "--color", "never", *arguments]
     try:
