@@ -14,7 +14,7 @@ VERBS: dict[str, str] = {
     "predict": "Ask a service for predictions.",
     "secret": "Keep, list and remove secrets.",
     "site": "Make a cluster of machines, look at it, change it, take it away.",
-    "bundle": "Make a folder of programs and images installable without internet.",
+    "bundle": "Make programs and images installable without internet; load the images.",
     "context": "List, add and choose the places where work goes; choose the cluster.",
     "schema": "Print the JSON Schema of work and site files.",
     "fix": "Rewrite an older work file to today's version.",
@@ -22,5 +22,5 @@ VERBS: dict[str, str] = {
 }
 
 HIDDEN = frozenset({"drive"})
-# Never given to the warm process: two ask for text on the terminal, one lives long.
-COLD = frozenset({"secret", "drive", "site"})
+# Never given to the warm process: three ask for text on the terminal, one lives long.
+COLD = frozenset({"secret", "drive", "site", "bundle"})

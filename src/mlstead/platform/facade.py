@@ -19,6 +19,7 @@ from mlstead.spec.names import check_project
 from mlstead.work.base import Backends
 
 if TYPE_CHECKING:  # each is loaded when it is first used
+    from mlstead.platform.images import Images
     from mlstead.platform.services import Services
     from mlstead.platform.sites import Sites
     from mlstead.platform.versions import Versions
@@ -82,6 +83,12 @@ class Platform:
         """Give the sites of the home folder."""
         sites: Sites = _part("sites").Sites(self.home, lambda: self.backends.store, self.project)
         return sites
+
+    @cached_property
+    def images(self) -> Images:
+        """Give the way of images into registries."""
+        images: Images = _part("images").Images(self.home)
+        return images
 
     def run(self, work: Work | Loaded, folder: Path | None = None) -> Run:
         """Submit work and wait for its end; ``folder`` is where its relative paths start."""

@@ -93,6 +93,21 @@ class SiteSecrets:
         ]
 
 
+def registry_secrets(folder: Path, ask: Callable[[], str] | None) -> tuple[str, str]:
+    """Give the password of a site's registry and the certificate of the site's authority.
+
+    Args:
+        folder: what is kept of the site here; its name is the site's.
+        ask: asks for the passphrase; None: there is nobody to ask.
+
+    Raises:
+        NotFoundError: nothing was made for that site.
+        UserError: the secrets cannot be opened.
+    """
+    vault = discover.part(mlstead.clients, "vault").Vault(folder, folder.name, passphrase=ask)
+    return vault.get("registry.password"), str(json.loads(vault.get("authority"))["crt"])
+
+
 def _packed(pair: Any, names: list[str] | None = None) -> str:
     return json.dumps({"crt": pair.certificate_pem, "key": pair.key_pem, "names": names or []})
 

@@ -14,6 +14,7 @@ from mlstead.clients import hostkeys
 from mlstead.clients.hostkeys import HostKey
 from mlstead.clients.ssh import Ssh, Target
 from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserError
+from mlstead.machines import registry
 from mlstead.plan import Bundle
 from mlstead.site import bundle as bundles
 from mlstead.site.facts import Gathered, gather, target
@@ -88,9 +89,9 @@ class Session:
         return bundles.load(Path(place)) if place else None
 
     def settle(self) -> None:
-        """Keep in mind which site has this name here, and which bundle was given."""
+        """Keep in mind which site has this name here, its registry, and which bundle was given."""
         given = {"bundle": self._given} if self._given and not self.site.bundle else {}
-        self.remember({"head": self._head, **given})
+        self.remember({"head": self._head, "registry": registry.address(self.site), **given})
 
     @property
     def _head(self) -> str:
