@@ -6,10 +6,11 @@ LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 WORKERS ?= 2
 HOSTS ?= 2
+PODS ?= 4
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check style types imports sizes test frameworks machines long lab-up lab-down bench bench-site demo lock clean
+.PHONY: help dev check style types imports sizes test frameworks machines long cluster cluster-up cluster-down lab-up lab-down bench bench-site demo lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -54,6 +55,16 @@ machines: $(READY) ## tests on throw-away hosts with systemd; as root, MLSTEAD_L
 long: $(READY) ## all of them, the long ones too, and what was run as a table for the README
 	$(BIN)/python -m pytest -p no:cacheprovider tests/machines $(ARGS)
 	$(BIN)/python -m tests.machines.proven
+
+cluster: $(READY) ## tests of the Kubernetes engine on the cluster of make cluster-up
+	$(BIN)/python -m pytest -p no:cacheprovider -n $(PODS) --dist load tests/cluster $(ARGS)
+
+cluster-up: $(READY) ## such a cluster, made by site apply on two hosts as make machines has them; it stays
+	$(BIN)/python -m tests.cluster.bed up
+	$(BIN)/python -m tests.cluster.base_image
+
+cluster-down: $(READY) ## end and remove it
+	$(BIN)/python -m tests.cluster.bed down
 
 lab-up: $(READY) ## such hosts to look at, h1 to hN; HOSTS=N
 	$(BIN)/python -m tests.machines.lab up $(HOSTS)

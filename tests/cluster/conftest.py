@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 from tests.cluster import bed
+from tests.cluster.base_image import login_of_bed
 from tests.contract.s3_server import KEY, SECRET, S3Server
+from tests.local.front_door import Door, environment
 
 from mlstead.clients.kubernetes import Cluster
 from mlstead.clients.kubernetes_login import read
+from mlstead.engines.local.engine import LocalEngine
 from mlstead.testing import engine_values
 
 engine_values.DEADLINE = 240.0  # Kubernetes waits ten seconds before a second try, then twenty
@@ -56,6 +59,28 @@ def s3_server() -> Iterator[S3Server]:
     _, port = server.get_host_and_port()
     yield S3Server(f"http://{bed.GATEWAY}:{port}")
     server.stop()
+
+
+@pytest.fixture
+def door(ground: Ground, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    """Give the command line on a new home whose current context is the cluster."""
+    home.mkdir(parents=True, exist_ok=True)
+    login = login_of_bed()
+    authority = home.parent / "registry.pem"
+    authority.write_text(login.authority, encoding="utf-8")
+    monkeypatch.setenv("MLSTEAD_REGISTRY_PASSWORD", login.password)
+    monkeypatch.setenv("MLSTEAD_TRACKING", "off")
+    made = Door(home, {**environment(home), "MLSTEAD_REGISTRY_PASSWORD": login.password})
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in ground.options().items()]
+    made.good(
+        "context", "add", "cluster", "--engine=kubernetes", *options,
+        f"--artifacts=s3://{ground.bucket}/{home.parent.name}", f"--endpoint={ground.s3.endpoint}",
+        f"--registry={login.address}/tests/{home.parent.name}", f"--registry-user={login.user}",
+        f"--registry-authority={authority}",
+    )  # fmt: skip
+    made.good("context", "use", "cluster")
+    yield made
+    LocalEngine(home).shutdown()
 
 
 @pytest.fixture(scope="module")

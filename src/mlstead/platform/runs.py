@@ -241,7 +241,7 @@ class Runs:
     def show(self, text: str) -> Details:
         """Gather all that is known of a run."""
         self.sync()
-        run = self.find(text)
+        run = self._with_reason(self.find(text))
         with suppress(NotFoundError):
             sync.ship_attempt(self._backends, run, max(1, run.attempt))
         store = self._backends.store
@@ -253,6 +253,16 @@ class Runs:
             metrics=store.latest([run.id]).get(run.id, {}),
             counts=store.counts([run.id]).get(run.id, {}),
         )
+
+    def _with_reason(self, run: Run) -> Run:
+        """Add why a job waits, which the engine knows now and tells as no event."""
+        if run.kind != "job" or run.state not in (State.QUEUED, State.STARTING) or run.detail:
+            return run
+        try:
+            status = self._backends.engine.status(run.id)
+        except PlatformError:  # what the records know is still true
+            return run
+        return dataclasses.replace(run, detail=status.detail, reason=str(status.reason or ""))
 
     def logs(self, text: str, *, rank: int | None = None, follow: bool = False) -> Iterator[bytes]:
         """Give a run's output, secrets masked; of a sweep or pipeline, its children's in order."""
