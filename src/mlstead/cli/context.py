@@ -1,5 +1,6 @@
 """The verb ``context``: the places where work goes, and the cluster that kubectl talks to."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from mlstead.cli._group import Group
 from mlstead.cli._options import Json
 from mlstead.cli._print import as_json as print_json
 from mlstead.cli._print import table
-from mlstead.platform import clusters
+from mlstead.platform import Platform, clusters
 from mlstead.platform import context as contexts
 from mlstead.platform.context import Context
 
@@ -70,6 +71,9 @@ def add(
     registry_authority: Annotated[
         str, typer.Option("--registry-authority", help="The file of who signs its certificate.")
     ] = "",
+    site: Annotated[
+        str, typer.Option("--site", help="A site applied from here: its cluster and registry.")
+    ] = "",
     pod_endpoint: Annotated[
         str, typer.Option("--pod-endpoint", help="The S3 server as pods reach it, if another.")
     ] = "",
@@ -86,9 +90,17 @@ def add(
         "pod_endpoint": pod_endpoint,
     }
     options = {key: value for key, value in given.items() if value}
+    if site:
+        ask = _ask if sys.stdin.isatty() else None
+        engine = "kubernetes"
+        options = {**Platform().images.options_of_site(site, name, ask), **options}
     item = Context(name, engine, project, records, artifacts, endpoint, options)
     contexts.add(contexts.home_folder(), item)
     print(f"context {name} is kept")
+
+
+def _ask() -> str:
+    return str(typer.prompt("Passphrase of the site's secrets", hide_input=True, err=True))
 
 
 def _whole(path: str) -> str:

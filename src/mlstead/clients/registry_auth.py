@@ -40,6 +40,11 @@ class Login:
         return f"{'http' if self.plain else 'https'}://{self.address}"
 
 
+def password_name(address: str) -> str:
+    """Name the secret of this home that holds the password of a registry."""
+    return "registry-" + "".join(it if it.isalnum() else "-" for it in address.lower())
+
+
 class RegistryAuth(httpx.Auth):
     """Adds what a registry asks for; nothing goes to the servers that it redirects to.
 

@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from mlstead.clients import durable, kubeconfig
 from mlstead.clients.image_name import parse_image
 from mlstead.clients.registry import Login, Registry
-from mlstead.errors import UserError
+from mlstead.clients.registry_auth import password_name
+from mlstead.clients.secrets import SecretStore
+from mlstead.errors import NotFoundError, UserError
 from mlstead.site import bundle as bundles
 from mlstead.site.images import Loaded, load_images
 from mlstead.site.secrets import registry_secrets
@@ -47,6 +50,49 @@ class Images:
                 password, authority = registry_secrets(note.parent, ask)
                 return Login(address, USER, password, authority)
         return None
+
+    def of_site(self, site: str, ask: Ask | None = None) -> Login:
+        """Give the login of the registry of a site that was applied from here, by its name.
+
+        Raises:
+            NotFoundError: there is no such site, or it has no registry.
+            UserError: the site's secrets cannot be opened.
+        """
+        note = self._home / "sites" / site / "state.json"
+        try:
+            address = json.loads(note.read_text(encoding="utf-8")).get("registry")
+        except (OSError, ValueError, AttributeError):
+            known = sorted(it.parent.name for it in (self._home / "sites").glob("*/state.json"))
+            hint = f"known: {', '.join(known)}" if known else "mlstead site apply makes one"
+            raise NotFoundError(f"no site {site} was applied from here", hint=hint) from None
+        found = self.site_login(address, ask) if address else None
+        if found is None:
+            raise NotFoundError(
+                f"site {site} has no registry", hint="roles: [registry] of a machine, and apply"
+            )
+        return found
+
+    def options_of_site(self, site: str, context: str, ask: Ask | None = None) -> dict[str, str]:
+        """Give what a context of a site's cluster is to say: its kubectl context, its registry.
+
+        The registry's password becomes a secret of this home, so that nobody is asked for the
+        passphrase of the site's secrets when work is sent.
+
+        Raises:
+            NotFoundError, UserError: as ``of_site``.
+        """
+        login = self.of_site(site, ask)
+        authority = self._home / "kubernetes" / context / "registry.pem"
+        authority.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        durable.write(authority, login.authority.encode())
+        SecretStore(self._home).set(password_name(login.address), login.password)
+        return {
+            "kubeconfig": str(kubeconfig.find()),
+            "kube_context": site,
+            "registry": f"{login.address}/mlstead/{context}",
+            "registry_user": login.user,
+            "registry_authority": str(authority),
+        }
 
     def load(
         self, folder: Path, given: Login, ask: Ask | None, told: Callable[[str], None]

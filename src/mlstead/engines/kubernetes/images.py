@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlstead.clients.registry import Login
+from mlstead.clients.registry_auth import password_name
 from mlstead.clients.secrets import SecretStore
 from mlstead.engines.base import Code, Environment
 from mlstead.engines.kubernetes import image
@@ -13,7 +14,6 @@ from mlstead.engines.kubernetes.settings import Settings
 from mlstead.errors import NotFoundError, UserError
 
 PASSWORD: Final = "MLSTEAD_REGISTRY_PASSWORD"
-SECRET: Final = "registry-password"
 
 
 class TaskImages:
@@ -59,12 +59,13 @@ class TaskImages:
         one, address = self._settings, registry.partition("/")[0]
         password = os.environ.get(PASSWORD, "")
         if one.registry_user and not password:
+            name = password_name(address)
             try:
-                password = SecretStore(one.home).get(SECRET)
+                password = SecretStore(one.home).get(name)
             except NotFoundError as error:
                 raise UserError(
                     f"no password for {one.registry_user} at {address}",
-                    hint=f"mlstead secret set {SECRET}, or {PASSWORD}",
+                    hint=f"mlstead secret set {name}, or {PASSWORD}",
                 ) from error
         authority = ""
         if one.registry_authority:
