@@ -10,7 +10,7 @@ PODS ?= 4
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check style types imports sizes test frameworks machines long cluster cluster-up cluster-down lab-up lab-down bench bench-site demo lock clean
+.PHONY: help dev check style types imports sizes test frameworks machines long cluster cluster-up cluster-down lab-up lab-down bench bench-site bench-cluster demo lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ bench: $(READY) ## the figures of the README, beside their peers; ARGS="--only h
 
 bench-site: $(READY) ## the README's figures of a site on hosts as make machines has them; ARGS=--readme writes them
 	$(BIN)/python -m benchmarks.site $(ARGS)
+
+bench-cluster: $(READY) ## the README's figures of work on the cluster of make cluster-up; ARGS=--readme writes them
+	$(BIN)/python -m benchmarks.cluster $(ARGS)
 
 lock: $(READY) ## make the locks again from pyproject.toml; UPGRADE=1 takes newer versions
 	$(LOCK) pyproject.toml --all-extras --group dev -o requirements/dev.txt

@@ -159,3 +159,16 @@ def test_an_image_that_is_nowhere_ends_the_run_with_that_reason(door: Door, tmp_
     run = door.show("bare")["run"]
     assert (run["state"], run["reason"]) == ("failed", "image")
     assert "no/such" in run["detail"]
+
+
+def test_an_image_without_python_ends_the_run_with_that_reason(
+    door: Door, tmp_path: Path, ground: Ground
+) -> None:
+    text = (
+        "mlstead: 1\nkind: job\nname: snakeless\ncommand: 'true'\ncode: null\n"
+        "image: docker.io/local/busybox:1\n" + SMALL
+    )
+    assert door("run", work(tmp_path, text)).code == 1
+    run = door.show("snakeless")["run"]
+    assert (run["state"], run["reason"]) == ("failed", "image")
+    assert "python3" in run["detail"]

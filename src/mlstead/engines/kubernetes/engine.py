@@ -287,6 +287,9 @@ class KubernetesEngine(Engine):
         if manifests.END in notes or manifests.CANCEL in notes:
             return
         for pod in pods:
+            if program := reading.program_problem(pod):
+                self._stop(task, manifests.END, Phase.FAILED, Reason.IMAGE, program)
+                return
             problem = reading.image_problem(pod)
             since = reading.seconds(pod["metadata"].get("creationTimestamp")) or time.time()
             if problem and time.time() - since > _NO_IMAGE:

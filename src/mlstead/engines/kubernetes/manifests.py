@@ -13,6 +13,7 @@ KEPT: Final = 7 * 86400  # seconds that a finished Job stays in the cluster
 USER: Final = 65532  # nobody in particular, as in distroless images
 LAST_WORDS: Final = 20  # seconds after a program's grace in which its pod sends what is left
 AGAIN, KILLED = 90, 137  # exit codes: runner/pod.py may be tried again; ended for its memory
+NOT_STARTED: Final = 128  # what Kubernetes gives a container that could not be started
 CANCEL: Final = "mlstead.io/cancel"
 END: Final = "mlstead.io/end"
 ENDED: Final = "mlstead.io/ended"
@@ -104,15 +105,17 @@ def _rules(task: Task, fail: str) -> list[Object]:
     killed = "Count" if Reason.OOM in reasons else fail
 
     def codes(action: str, operator: str, *values: int) -> Object:
-        return {"action": action, "onExitCodes": {"operator": operator, "values": list(values)}}
+        return {"action": action, "onExitCodes": {"operator": operator, "values": sorted(values)}}
 
     return [
         {
             "action": disrupted,
             "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
         },
+        # the container could not be started, so nothing of the task ran: another pod, and no try
+        codes("Ignore", "In", NOT_STARTED),
         codes(killed, "In", KILLED),
-        codes(fail, "NotIn", AGAIN, KILLED),  # such as an image that has no Python
+        codes(fail, "NotIn", AGAIN, KILLED, NOT_STARTED),
     ]
 
 

@@ -66,9 +66,13 @@ class _Reader:
         created = seconds(job["metadata"].get("creationTimestamp")) or 0.0
         self._created = created
         self._attempts: dict[int, list[Object]] = {}
-        for pod in pods:
+        latest: dict[tuple[int, int], Object] = {}
+        for pod in sorted(pods, key=lambda it: str(it["metadata"].get("creationTimestamp"))):
             notes = pod["metadata"].get("annotations") or {}
             number = int(notes.get(FAILURES, 0)) + 1 if self._count == 1 else 1
+            if not _never_started(pod):  # Kubernetes puts another one in its place
+                latest[(number, _index(pod))] = pod
+        for (number, _), pod in latest.items():
             self._attempts.setdefault(number, []).append(pod)
 
     def events(self) -> list[TaskEvent]:
@@ -216,9 +220,6 @@ class _Reader:
             return {"reason": "oom", "code": code}
         if pod["status"].get("reason") == "Evicted":
             return {"reason": "evicted", "detail": pod["status"].get("message", "")}
-        if why in _PROGRAM:
-            said = str(terminated.get("message", ""))[-300:]
-            return {"reason": "image", "detail": f"the image cannot run python3: {said}"}
         if not terminated:
             text = pod["status"].get("message") or "its node does not answer"
             return {"phase": "lost", "reason": "lost", "detail": text}
@@ -312,6 +313,17 @@ class _Reader:
                     said = waiting.get("message") or ""
                     return None, f"{waiting['reason']}: {said}".rstrip(": ")
         return None, ""
+
+
+def _never_started(pod: Object) -> bool:
+    return not is_live(pod) and _terminated(pod).get("reason") in _PROGRAM
+
+
+def program_problem(pod: Object) -> str:
+    """Say why the first process of a pod can never run; "" if it can, or may next time."""
+    said = str(_terminated(pod).get("message", "")) if _never_started(pod) else ""
+    missing = any(words in said for words in ("executable file not found", "no such file"))
+    return f"the image cannot run python3: {said[-300:]}" if missing else ""
 
 
 def image_problem(pod: Object) -> str:
