@@ -562,3 +562,11 @@ def test_the_reason_of_a_failure_is_inert_where_it_is_told(door: Door, tmp_path:
     inert(door.good("ps").out)
     inert(door.good("show", "bad").out)
     assert "<b>[bold]program" in door.good("show", "bad").out
+
+
+@pytest.mark.parametrize("verb", ["plan", "apply", "status"])
+def test_without_a_site_file_the_way_to_one_is_told(door: Door, tmp_path: Path, verb: str) -> None:
+    done = door("site", verb, "-f", tmp_path / "site.yaml")
+    assert done.code == 2
+    assert f"error: {tmp_path / 'site.yaml'}: no such file" in done.err
+    assert "mlstead site init" in done.err

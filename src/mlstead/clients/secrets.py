@@ -72,7 +72,9 @@ class SecretStore:
             UserError: the name or the value cannot be one.
             UnavailableError: the disk is full or read-only, or the keyring is locked.
         """
-        _check(name, value)
+        check(name, value, _LARGEST)
+        if "\0" in value:
+            raise UserError(f"secret {name!r}: the value holds a zero byte")
         with self._changing() as kept:
             if self._ring:
                 self._ring.write(name, value)
@@ -122,7 +124,12 @@ class SecretStore:
             raise UnavailableError(f"{self._file}: {error.strerror}") from error
 
 
-def _check(name: str, value: str) -> None:
+def check(name: str, value: str, most: int) -> None:
+    """See that a name and a value can be kept; the value is at most so many bytes.
+
+    Raises:
+        UserError: they cannot; the value is not shown.
+    """
     if not NAME.fullmatch(name):
         raise UserError(
             f"{name!r} cannot name a secret",
@@ -133,8 +140,8 @@ def _check(name: str, value: str) -> None:
     except UnicodeEncodeError:
         # Its text would show the value: no cause goes on.
         raise UserError(f"secret {name!r}: the value is no UTF-8 text") from None
-    if not size or size > _LARGEST or "\0" in value:
-        raise UserError(f"secret {name!r}: the value is empty, over 64 KiB or holds a zero byte")
+    if not 0 < size <= most:
+        raise UserError(f"secret {name!r}: the value is empty or over {most >> 10} KiB")
 
 
 def _torn(file: Path) -> UserError:

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mlstead.clients import durable, vault_key
-from mlstead.clients.secrets import NAME
+from mlstead.clients.secrets import check
 from mlstead.clients.vault_key import Ask, Lock
 from mlstead.errors import NotFoundError, PlatformError, UnavailableError, UserError
 
@@ -100,7 +100,7 @@ class Vault:
         Raises:
             UserError: the name or the value cannot be one; else as ``get``.
         """
-        _check(name, value)
+        check(name, value, _LARGEST)
         with self._alone():
             self._write({**self._read(), name: value})
 
@@ -119,7 +119,7 @@ class Vault:
             there = self._read()
             if name not in there:
                 value = make()
-                _check(name, value)
+                check(name, value, _LARGEST)
                 there = {**self._read(), name: value}
                 self._write(there)
             return there[name]
@@ -236,21 +236,6 @@ class Vault:
         data = AESGCM(key).encrypt(sealed.nonce, text, sealed.header)
         with self._disk():
             durable.write(self._file, _shown(sealed, data))
-
-
-def _check(name: str, value: str) -> None:
-    if not NAME.fullmatch(name):
-        raise UserError(
-            f"{name!r} cannot name a secret",
-            hint="a small letter, then small letters, digits, '.', '_' and '-', at most 63",
-        )
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        # Its text would show the value: no cause goes on.
-        raise UserError(f"secret {name!r}: the value is no UTF-8 text") from None
-    if not 0 < size <= _LARGEST:
-        raise UserError(f"secret {name!r}: the value is empty or over 1 MiB")
 
 
 def _shown(sealed: _Sealed, data: bytes) -> bytes:

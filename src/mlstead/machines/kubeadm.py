@@ -64,7 +64,7 @@ def _inputs(site: Site, facts: Facts, machine: str) -> Mapping[str, Any]:
     return {
         **common,
         "kubeadm_site": site.name,
-        "kubeadm_version": versions.get("kubernetes", f"stable-{site.kubernetes.version}"),
+        "kubeadm_version": versions.get("kubernetes", ""),
         "kubeadm_dns_tag": versions.get("coredns", ""),
         "kubeadm_etcd_tag": versions.get("etcd", ""),
         "kubeadm_services": site.kubernetes.services,
@@ -95,9 +95,13 @@ def _probes(site: Site, machine: str) -> Sequence[Probe]:
 
 
 def _unmet(site: Site, facts: Facts) -> list[str]:
-    found = facts.bundle.versions.get("kubernetes", "") if facts.bundle and site.nodes else ""
+    if facts.bundle is None or not site.nodes:
+        return []
+    found = facts.bundle.versions.get("kubernetes", "")
     wanted = site.kubernetes.version
-    if not found or found.startswith(f"v{wanted}."):
+    if not found:
+        return ["the bundle has no image kube-apiserver"]
+    if found.startswith(f"v{wanted}."):
         return []
     return [f"the bundle has Kubernetes {found}, and the site asks for {wanted}"]
 

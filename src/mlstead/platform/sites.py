@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlstead.clients import durable
-from mlstead.errors import ConflictError, PlatformError, UserError
+from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserError
 from mlstead.plan import Bundle, Step
 from mlstead.records.base import Run, Store
 from mlstead.site import bundle as bundles
@@ -37,7 +37,11 @@ class Sites:
 
     def load(self, path: Path) -> LoadedSite:
         """Read a site file; SpecError with every problem and its place."""
-        loaded = load_site(path)
+        try:
+            loaded = load_site(path)
+        except NotFoundError as error:
+            hint = "mlstead site init writes one; -f FILE names another"
+            raise _with_hint(error, hint) from error
         check_options(loaded)
         return loaded
 

@@ -91,11 +91,15 @@ def test_fields_of_the_kubelet_come_from_the_site() -> None:
     assert found["rotateCertificates"] is True
 
 
-def test_versions_come_from_the_bundle_or_else_are_the_newest_of_the_minor() -> None:
+def test_versions_come_from_the_bundle() -> None:
     site = sites()["one"]
     assert inputs(kubeadm, site, "box")["kubeadm_version"] == "v1.36.3"
-    without = replace(bare(site), bundle=None)
-    assert inputs(kubeadm, site, "box", without)["kubeadm_version"] == "stable-1.36"
+
+
+def test_a_bundle_without_an_api_server_is_told() -> None:
+    site = sites()["one"]
+    facts = replace(bare(site), bundle=replace(a_bundle(), versions={}))
+    assert kubeadm.PART.unmet(site, facts) == ["the bundle has no image kube-apiserver"]
 
 
 @pytest.mark.parametrize(
