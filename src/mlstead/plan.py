@@ -24,6 +24,10 @@ VOLUMES: Final = "/srv/mlstead-volumes"
 """Where volumes on a node's own disk lie."""
 OURS: Final = "app.kubernetes.io/managed-by=mlstead"
 """The label by which our objects are found."""
+SITE_LABEL: Final = "mlstead.io/site"
+"""The label that says which site made an object or a release of Helm."""
+APP_LABEL: Final = "mlstead.io/app"
+"""The label that says which of its apps an object or a release belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ class Release:
         chart, version: what it was made of; values: what was given to it.
         status: ``deployed``, ``failed``, ``pending-upgrade``…; revision: counts its changes.
         drift: objects of it that are gone or were changed, in words.
+        labels: what marks it; source: the SHA-256 of the chart's file that we made it of last, ""
+            if somebody else changed it since.
     """
 
     chart: str
@@ -143,6 +149,8 @@ class Release:
     revision: int
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     drift: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,7 @@ class Facts:
         hosts: by machine; one that does not answer is missing.
         objects: what is in the cluster, by ``Kind/namespace/name``; None: not known, no cluster.
         releases: what Helm installed, by ``namespace/name``; None: not known, no cluster.
+        foreign: objects of an app's own kinds that we did not make, by app.
         charts: the charts that the site's apps are made of.
         laptop: what a component's ``local`` action reads about this machine, by component.
         bundle: what is installed from, if not from package sources.
@@ -166,6 +175,7 @@ class Facts:
     roles: Mapping[str, str] = field(default_factory=dict)
     releases: Mapping[str, Release] | None = None
     charts: tuple[str, ...] = ()
+    foreign: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def part(self, target: str, component: str) -> PartFacts:
         """Give what was found of a part; an empty one if it is not there."""
@@ -186,7 +196,8 @@ class Step:
         action: ``role`` (arguments: the role's variables), ``manifest`` (arguments: objects, and
             what is waited for), ``helm`` (arguments: release, namespace, chart, version, values),
             ``local`` (a function of ``site/``).
-        tasks: the role's entry: ``main``, ``drain`` or ``remove``.
+        tasks: the role's entry: ``main``, ``drain`` or ``remove``; ``remove`` also takes objects
+            and releases away.
         what: tells steps apart that one component has for one target.
     """
 
@@ -236,7 +247,8 @@ class Component:
         plan: the steps, where a role for each machine is not all.
         ports: what it listens on; probes: what it must know of a machine.
         unmet: what keeps it from being installed, one line each, for the preflight.
-        charts: of an app: the charts that it is made of.
+        charts: of an app: the charts that it is made of; kinds: its own kinds of objects that
+            people write, as kubectl names them, with commas between.
     """
 
     title: str
@@ -249,6 +261,22 @@ class Component:
     probes: Callable[[Site, str], Sequence[Probe]] = _no_probes
     unmet: Callable[[Site, Facts], list[str]] = _nothing
     charts: tuple[str, ...] = ()
+    kinds: str = ""
+
+
+def mark(site: Site, app: str) -> dict[str, str]:
+    """Give the labels of what an app of a site consists of."""
+    return {SITE_LABEL: site.name, APP_LABEL: app}
+
+
+def asks_cluster(site: Site, machine: str) -> bool:
+    """Say whether the cluster is asked from there: on its control plane, or as one that is there.
+
+    Of an existing cluster ``machine`` is ``CLUSTER``, and it is asked from the laptop.
+    """
+    if site.kubernetes.distribution == "existing":
+        return machine == CLUSTER
+    return machine in site.with_role("control-plane")
 
 
 def digest(value: object) -> str:

@@ -178,7 +178,7 @@ def test_a_context_that_leads_elsewhere_is_replaced(
 
 def test_a_binding_that_was_deleted_is_put_back(opened: Opened, path: Path) -> None:
     session = opened.session
-    cluster.call(session.site, session.ssh, ("delete", "clusterrolebinding", GROUP))
+    cluster.call(cluster.OnHead(session.site, session.ssh), ("delete", "clusterrolebinding", GROUP))
     reason = f"ClusterRoleBinding/{GROUP} is not there"
     assert opened.planned() == [("laptop:cluster", (reason,))]
     opened.apply()
@@ -214,4 +214,4 @@ def test_what_kubeadm_refuses_is_told_in_one_line(
         act(Step("", "laptop", "laptop", "local", {}))
     assert "\n" not in str(caught.value)
     words = ("get", "--raw", "/readyz")
-    assert cluster.call(session.site, session.ssh, words) == "ok"
+    assert cluster.call(cluster.OnHead(session.site, session.ssh), words) == "ok"

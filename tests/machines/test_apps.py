@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from tests.machines.lab.host import Host
 from tests.machines.lab.lab import Lab
 from tests.machines.policies import BESIDE, PORTS, SERVED, Probes, Way, egress, ingress
 
-from mlstead.plan import CHARTS, VOLUMES, chart_of
+from mlstead.plan import CHARTS, CLUSTER, VOLUMES, chart_of
 from mlstead.site import bundle as bundles
+from mlstead.site.planning import plan_site
 
 STORED = "mlstead-storage"
 APPS = """\
@@ -163,6 +165,52 @@ def test_a_setting_that_was_edited_is_put_back(cluster: Cluster) -> None:
     patch = json.dumps({"data": {"setup": "exit 1"}})
     cluster.kubectl("-n", STORED, "patch", "configmap", "local-path", "-p", patch)
     _repairs(cluster, "local_path:cluster", "ConfigMap", "data.setup was changed")
+
+
+def test_a_release_that_somebody_made_anew_is_put_back(cluster: Cluster) -> None:
+    words = ("-n", "kube-system", "upgrade", "metrics-server", _chart(cluster), "--reuse-values")
+    cluster.run(*HELM, *words)
+    _repairs(cluster, "metrics_server:cluster", "somebody changed it")
+
+
+def test_another_file_of_a_charts_same_version_is_told(cluster: Cluster) -> None:
+    site = cluster.site()
+    with cluster.ssh() as ssh:
+        facts = cluster.facts(ssh, site)
+    assert facts.bundle is not None
+    files = tuple(
+        replace(it, sha256="0" * 64) if "metrics-server" in it.path else it
+        for it in facts.bundle.files
+    )
+    facts = replace(facts, bundle=replace(facts.bundle, files=files))
+    found = {it.key: it.reasons for it in plan_site(site, facts) if it.target == CLUSTER}
+    assert list(found) == ["metrics_server:cluster"]
+    assert "it was made of another file of its chart" in found["metrics_server:cluster"][0]
+
+
+def test_apps_that_are_taken_out_of_the_file_leave_nothing(cluster: Cluster) -> None:
+    found = cluster.plan("local_path: {}")
+    assert {it.component for it in found} == {"metallb", "metrics_server"}
+    assert {it.tasks for it in found} == {"remove"}
+    cluster.apply("local_path: {}")
+    assert _reasons(cluster, "local_path: {}") == {}
+    kinds = "crd,clusterroles,clusterrolebindings,apiservices,validatingwebhookconfigurations,ns"
+    left = cluster.kubectl("get", f"{kinds},deploy,ds,cm,secret,sa", "-A", "-o", "name")
+    assert [name for name in left.split() if "metallb" in name or "metrics-server" in name] == []
+    assert "storageclass.storage.k8s.io/local-path" in cluster.kubectl("get", "sc", "-o", "name")
+    cluster.apply()
+    assert _reasons(cluster) == {}
+
+
+def test_a_namespace_that_others_use_stays_when_its_app_goes(cluster: Cluster) -> None:
+    cluster.kubectl("-n", STORED, "create", "configmap", "of-others")
+    cluster.apply("metrics_server: {}")
+    assert "of-others" in cluster.kubectl("-n", STORED, "get", "cm", "-o", "name")
+    assert "mlstead" not in str(cluster.get("ns", STORED)["metadata"]["labels"])
+    assert _reasons(cluster, "metrics_server: {}") == {}
+    cluster.kubectl("-n", STORED, "delete", "configmap", "of-others")
+    cluster.apply()
+    assert _reasons(cluster) == {}
 
 
 # ---- certificates of kubelets --------------------------------------------------------------

@@ -3,17 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mlstead.plan import KUBECTL, OURS, Facts, Probe
+from mlstead.plan import KUBECTL, Facts, Probe, asks_cluster, mark
 from mlstead.spec.site import Site
 
 MANAGED: Final = {"app.kubernetes.io/managed-by": "mlstead"}
 
 
-def labelled(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Mark an object as ours, so that it is found again."""
-    metadata = {**one["metadata"]}
-    metadata["labels"] = {**metadata.get("labels", {}), **MANAGED}
-    return {**one, "metadata": metadata}
+def labelled(site: Site, app: str, objects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mark objects as ours, and as an app's, so that they are found again."""
+    found = []
+    for one in objects:
+        metadata = {**one["metadata"]}
+        metadata["labels"] = {**metadata.get("labels", {}), **MANAGED, **mark(site, app)}
+        found.append({**one, "metadata": metadata})
+    return found
 
 
 def image_named(facts: Facts, *names: str) -> str:
@@ -36,10 +39,10 @@ def namespace(name: str, level: str) -> dict[str, Any]:
 
 
 def objects_probe(site: Site, machine: str, app: str, kinds: str) -> Sequence[Probe]:
-    """Ask the control plane for our objects of kinds that not every cluster knows."""
-    if app not in site.apps or machine not in site.with_role("control-plane"):
+    """Ask the cluster for all objects of kinds that not every cluster knows."""
+    if not asks_cluster(site, machine):
         return ()
-    words = ("get", kinds, "-A", "-l", OURS, "-o", "json", "--request-timeout=10s")
+    words = ("get", kinds, "-A", "-o", "json", "--request-timeout=10s")
     return (Probe(f"objects:{app}", (*KUBECTL, *words)),)
 
 

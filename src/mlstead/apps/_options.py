@@ -10,6 +10,6 @@ M = TypeVar("M", bound=Model)
 
 def chosen(site: Site, name: str, model: type[M]) -> M | None:
     """Give an app's options; None if the site does not have it. They are checked before."""
-    if name not in site.apps or site.kubernetes.distribution != "kubeadm":
+    if name not in site.apps:
         return None
     return model.model_validate(site.apps[name] or {}, by_alias=True, by_name=False)

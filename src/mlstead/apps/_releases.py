@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlstead.plan import CLUSTER, Component, Facts, Release, SecretRef, Step, chart_of
+from mlstead.plan import CLUSTER, Component, Facts, Release, SecretRef, Step, chart_of, mark
+from mlstead.spec.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,47 +18,67 @@ class Wanted:
     values: Mapping[str, Any]
 
 
-def helm_steps(name: str, component: Component, wanted: Wanted, facts: Facts) -> list[Step]:
-    """Give one step if a release is missing, half done, of another version, or was changed.
+def helm_steps(
+    name: str, component: Component, site: Site, facts: Facts, wanted: Wanted
+) -> list[Step]:
+    """Give one step if a release is missing, half done, of another chart, or was changed.
 
-    The version is that of the bundle. Any value that was not given here is a change, too.
+    The chart is that of the bundle, byte for byte. Any value that was not given here is a change,
+    too.
     """
-    file, version = charted(facts, wanted.chart)
+    chart = charted(facts, wanted.chart)
     found = (facts.releases or {}).get(f"{wanted.namespace}/{wanted.name}")
-    reasons = _reasons(wanted, version, found)
+    reasons = _reasons(wanted, chart, found)
+    labels = mark(site, name)
+    if found and any(found.labels.get(key) != value for key, value in labels.items()):
+        reasons.append(f"release {wanted.namespace}/{wanted.name} is not marked as ours")
     if not reasons:
         return []
     stuck = found.revision if found and found.status.startswith("pending") else 0
     arguments = {
         "release": wanted.name,
         "namespace": wanted.namespace,
-        "chart": file,
-        "version": version,
+        "chart": chart.file,
+        "version": chart.version,
+        "sha256": chart.sha256,
+        "labels": labels,
         "values": wanted.values,
         "stuck": stuck,
     }
     return [Step(component.title, CLUSTER, name, "helm", arguments, tuple(reasons))]
 
 
-def charted(facts: Facts, chart: str) -> tuple[str, str]:
-    """Give file name and version of a chart of the bundle; empty ones if it is not there."""
-    paths = [file.path for file in facts.bundle.under("charts")] if facts.bundle else []
-    for path in paths:
-        name, version = chart_of(path)
+@dataclass(frozen=True, slots=True)
+class Charted:
+    """A chart of the bundle: the name of its file, its version, and the file's hash."""
+
+    file: str = ""
+    version: str = ""
+    sha256: str = ""
+
+
+def charted(facts: Facts, chart: str) -> Charted:
+    """Find a chart in the bundle; an empty one if it is not there."""
+    for file in facts.bundle.under("charts") if facts.bundle else ():
+        name, version = chart_of(file.path)
         if name == chart:
-            return path.rsplit("/", 1)[-1], version
-    return "", ""
+            return Charted(file.path.rsplit("/", 1)[-1], version, file.sha256)
+    return Charted()
 
 
-def _reasons(wanted: Wanted, version: str, found: Release | None) -> list[str]:
+def _reasons(wanted: Wanted, chart: Charted, found: Release | None) -> list[str]:
     where = f"release {wanted.namespace}/{wanted.name}"
     if found is None:
         return [f"{where} is not there"]
     reasons = []
     if found.status != "deployed":
         reasons.append(f"{where} is {found.status}")
-    if (found.chart, found.version) != (wanted.chart, version):
-        reasons.append(f"{where}: {found.chart} {found.version}, not {wanted.chart} {version}")
+    if (found.chart, found.version) != (wanted.chart, chart.version):
+        told = f"{found.chart} {found.version}, not {wanted.chart} {chart.version}"
+        reasons.append(f"{where}: {told}")
+    elif found.status == "deployed" and found.source != chart.sha256:
+        told = "it was made of another file of its chart" if found.source else "somebody changed it"
+        reasons.append(f"{where}: {told}")
     if lost := unequal(wanted.values, found.values):
         reasons.append(f"{where}: the value {lost} was changed")
     return [*reasons, *(f"{where}: {words}" for words in found.drift)]

@@ -42,7 +42,7 @@ def _plan(site: Site, facts: Facts) -> list[Step]:
     metadata = {"name": "coredns", "namespace": NAMESPACE}
     data = {"Corefile": COREFILE.replace("FORWARD", forward)}
     one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-    return object_steps("cluster_dns", PART, [labelled(one)], facts)
+    return object_steps("cluster_dns", PART, labelled(site, "cluster_dns", [one]), facts)
 
 
 PART = Component("Set up names in the cluster", "apps", plan=_plan)

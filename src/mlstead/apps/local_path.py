@@ -52,7 +52,7 @@ def _plan(site: Site, facts: Facts) -> list[Step]:
         _storage_class(options.default),
     ]
     wait = (("-n", NAMESPACE, "rollout", "status", f"deployment/{NAME}"),)
-    return object_steps("local_path", PART, [labelled(it) for it in objects], facts, wait)
+    return object_steps("local_path", PART, labelled(site, "local_path", objects), facts, wait)
 
 
 def _account() -> list[dict[str, Any]]:

@@ -17,7 +17,11 @@ from mlstead.spec.site import Site
 NAME: Final = "metallb"
 NAMESPACE: Final = "metallb-system"
 POOL: Final = "site"
-KINDS: Final = "ipaddresspools.metallb.io,l2advertisements.metallb.io"
+KINDS: Final = ",".join(
+    f"{kind}.metallb.io"
+    for kind in ("ipaddresspools", "l2advertisements", "bgpadvertisements", "bgppeers",
+                 "bfdprofiles", "communities")
+)  # fmt: skip
 IMAGES: Final = ("controller", "speaker")
 SMALL: Final = {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "192Mi"}}
 
@@ -74,9 +78,10 @@ def _plan(site: Site, facts: Facts) -> list[Step]:
     if options is None:
         return []
     # The speaker listens for ARP on the nodes' own network.
-    first = object_steps(NAME, PART, [labelled(namespace(NAMESPACE, "privileged"))], facts)
-    release = helm_steps(NAME, PART, Wanted(NAME, NAMESPACE, NAME, _values(facts)), facts)
-    pool = object_steps(NAME, PART, _pool(options), facts)
+    place = labelled(site, NAME, [namespace(NAMESPACE, "privileged")])
+    first = object_steps(NAME, PART, place, facts)
+    release = helm_steps(NAME, PART, site, facts, Wanted(NAME, NAMESPACE, NAME, _values(facts)))
+    pool = object_steps(NAME, PART, labelled(site, NAME, _pool(options)), facts)
     named = (("namespace", first), ("release", release), ("addresses", pool))
     return [replace(step, what=what) for what, steps in named for step in steps]
 
@@ -103,7 +108,7 @@ def _pool(options: Options) -> list[dict[str, Any]]:
     metadata = {"name": POOL, "namespace": NAMESPACE}
     version = "metallb.io/v1beta1"
     pool = {"addresses": [_written(text) for text in options.addresses]}
-    objects = [
+    return [
         {"apiVersion": version, "kind": "IPAddressPool", "metadata": metadata, "spec": pool},
         {
             "apiVersion": version,
@@ -112,7 +117,6 @@ def _pool(options: Options) -> list[dict[str, Any]]:
             "spec": {"ipAddressPools": [POOL]},
         },
     ]
-    return [labelled(it) for it in objects]
 
 
 def _written(text: str) -> str:
@@ -166,4 +170,5 @@ PART = Component(
     probes=_probes,
     unmet=_unmet,
     charts=(NAME,),
+    kinds=KINDS,
 )

@@ -32,7 +32,7 @@ def _plan(site: Site, facts: Facts) -> list[Step]:
     if options is None:
         return []
     wanted = Wanted(NAME, "kube-system", NAME, _values(options, image_named(facts, NAME)))
-    return helm_steps("metrics_server", PART, wanted, facts)
+    return helm_steps("metrics_server", PART, site, facts, wanted)
 
 
 def _values(options: Options, image: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def _plan(site: Site, facts: Facts) -> list[Step]:
     wait = (("-n", NAMESPACE, "rollout", "status", f"daemonset/{NAME}"),
             ("wait", "--for=condition=Ready", "nodes", "--all"),
             ("-n", NAMESPACE, "rollout", "status", "deployment/coredns"))  # fmt: skip
-    return object_steps("pod_network", PART, [labelled(it) for it in objects], facts, wait)
+    return object_steps("pod_network", PART, labelled(site, "pod_network", objects), facts, wait)
 
 
 def _daemon(image: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from typing import Any
 
-KUBECTL = ("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=10s")
+KUBECTL = ["kubectl"]  # and how it reaches the cluster: given to main
 MARK = "mlstead-release-"
 PASSED_OVER = ("status", "caBundle", "stringData", "creationTimestamp")
 UNITS = {"": 1, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
@@ -46,6 +46,7 @@ def latest(secrets: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for secret in secrets:
         try:
             one = stored(secret)
+            one["labels"] = secret.get("metadata", {}).get("labels") or {}
             key = (one["namespace"], one["name"])
             if key not in found or found[key]["version"] < one["version"]:
                 found[key] = one
@@ -145,8 +146,9 @@ def drift(objects: list[dict[str, Any]], live: dict[Any, dict[str, Any]]) -> lis
     return told
 
 
-def main() -> None:
-    """Print one JSON list."""
+def main(*program: str) -> None:
+    """Print one JSON list; ``program`` is kubectl and how it reaches the cluster."""
+    KUBECTL[:] = [*program, "--request-timeout=10s"]
     code, out = kubectl(
         "get", "secrets", "-A", "-l", "owner=helm,status notin (superseded)", "-o", "json"
     )
@@ -173,6 +175,8 @@ def main() -> None:
                 "revision": one["version"],
                 "values": one.get("config") or {},
                 "drift": drift(objects, live),
+                "labels": one["labels"],
+                "description": one["info"].get("description") or "",
             }
         )
     print(json.dumps(found))

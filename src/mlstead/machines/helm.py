@@ -6,8 +6,17 @@ from importlib.resources import files
 from typing import Any, Final
 
 import mlstead.machines
-from mlstead.machines._sources import charts, lacking, programs
-from mlstead.plan import Component, Facts, Probe, Step, chart_of, role_steps
+from mlstead.machines._sources import NO_BUNDLE, charts, lacking, programs
+from mlstead.plan import (
+    KUBECTL,
+    Component,
+    Facts,
+    Probe,
+    Step,
+    asks_cluster,
+    chart_of,
+    role_steps,
+)
 from mlstead.spec.site import Site
 
 RELEASES: Final = "releases"
@@ -32,21 +41,22 @@ def _program() -> str:
 
 
 def _probes(site: Site, machine: str) -> Sequence[Probe]:
-    if not site.apps or machine not in _machines(site):
+    if not asks_cluster(site, machine):
         return ()
-    return (Probe(RELEASES, ("python3", "-I", "-c", _program() + "\nmain()\n")),)
+    program = _program() + "\nmain(*sys.argv[1:])\n"
+    return (Probe(RELEASES, ("python3", "-I", "-c", program, *KUBECTL)),)
 
 
 def _unmet(site: Site, facts: Facts) -> list[str]:
     if not facts.charts:
         return []
     if facts.bundle is None:
-        return lacking(facts, "helm")
+        return [NO_BUNDLE]
     there = {chart_of(file.path)[0] for file in facts.bundle.under("charts")}
     absent = [
         f"the bundle has no charts/{name}-….tgz" for name in facts.charts if name not in there
     ]
-    return lacking(facts, "helm") + absent
+    return (lacking(facts, "helm") if _machines(site) else []) + absent
 
 
 PART = Component(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mlstead.plan import KUBECTL, OURS, Component, Facts, Port, Probe
+from mlstead.plan import KUBECTL, OURS, Component, Facts, Port, Probe, asks_cluster
 from mlstead.spec.site import Site
 
 API: Final = 6443
@@ -84,14 +84,17 @@ def _ports(site: Site) -> Sequence[Port]:
 
 
 def _probes(site: Site, machine: str) -> Sequence[Probe]:
-    if machine not in site.with_role("control-plane"):
+    if not asks_cluster(site, machine):
         return ()
     patience = "--request-timeout=10s"
-    return (
+    found = (
         Probe("objects", (*KUBECTL, "get", KINDS, "-A", "-l", OURS, "-o", "json", patience)),
         Probe("nodes", (*KUBECTL, "get", "nodes", "-o", "json", patience)),
-        Probe("certificates", ("kubeadm", "certs", "check-expiration", "-o", "json")),
     )
+    if machine not in site.machines:
+        return found
+    command = ("kubeadm", "certs", "check-expiration", "-o", "json")
+    return (*found, Probe("certificates", command))
 
 
 def _unmet(site: Site, facts: Facts) -> list[str]:

@@ -11,7 +11,8 @@ from mlstead import discover
 from mlstead.clients.ssh import Ssh
 from mlstead.errors import PlatformError, UnavailableError, UserError
 from mlstead.plan import SecretRef, Step
-from mlstead.site import cluster, releases
+from mlstead.site import cluster, releases, taking
+from mlstead.site.cluster import OnHead, Reach
 from mlstead.site.components import ansible_folder
 from mlstead.site.facts import target
 from mlstead.site.planning import groups
@@ -48,6 +49,7 @@ class Doing:
         told: is given every event; cancelled: asked often, True ends the work after a task.
         local: does a step on the laptop, by component.
         keep_data: a removal leaves what people stored.
+        reach: the way to the cluster, if it is not by its control plane.
     """
 
     site: Site
@@ -58,6 +60,12 @@ class Doing:
     cancelled: Callable[[], bool] = lambda: False
     local: Mapping[str, Callable[[Step], None]] = field(default_factory=dict)
     keep_data: bool = False
+    reach: Reach | None = None
+
+    @property
+    def way(self) -> Reach:
+        """The way to the cluster."""
+        return self.reach or OnHead(self.site, self.ssh)
 
 
 def run_steps(doing: Doing, steps: Sequence[Step]) -> int:
@@ -85,17 +93,25 @@ def _do(doing: Doing, group: Sequence[Step]) -> int:
     first = group[0]
     if first.action == "role":
         return _role(doing, group)
-    if first.action == "manifest":
-        for step in group:
-            cluster.put(doing.site, doing.ssh, resolved(step.arguments, doing.secret))
-        return len(group)
-    if first.action == "helm":
-        for step in group:
-            releases.upgrade(doing.site, doing.ssh, step.arguments, doing.secret)
-        return len(group)
     for step in group:
-        doing.local[step.component](step)
+        if step.action == "local":
+            doing.local[step.component](step)
+        elif step.tasks == "remove":
+            _take(doing, step)
+        elif step.action == "helm":
+            releases.upgrade(doing.way, step.arguments, doing.secret)
+        else:
+            cluster.put(doing.way, resolved(step.arguments, doing.secret))
     return len(group)
+
+
+def _take(doing: Doing, step: Step) -> None:
+    """Take a release or objects out of the cluster, and tell what of it stays."""
+    if step.action == "helm":
+        releases.uninstall(doing.way, step.arguments)
+        return
+    for words in taking.take(doing.way, step.arguments):
+        doing.told(Event("task", words, (step.target,), "ok", step.component))
 
 
 def _role(doing: Doing, group: Sequence[Step]) -> int:

@@ -36,8 +36,6 @@ def apps() -> Mapping[str, Component]:
 
 def charts_of(site: Site) -> tuple[str, ...]:
     """Name the Helm charts that the apps of a site are made of."""
-    if site.kubernetes.distribution != "kubeadm":
-        return ()
     return tuple(chart for name, app in apps().items() if name in site.apps for chart in app.charts)
 
 

@@ -94,7 +94,7 @@ def apply(session: Session, store: Store, project: str, told: Told) -> Run | Non
             resolved(step.arguments, session.secrets.value)
         with holding(session), recorded(session, store, project, planned.steps, told) as doing:
             _do(session, doing.doing, planned)
-            cluster.wait_for_nodes(session.site, session.ssh)
+            cluster.wait_for_nodes(doing.doing.way)
             _see_done(session)
     return store.run(doing.run.id)
 

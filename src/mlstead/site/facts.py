@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -14,8 +14,8 @@ from typing import Any, Final
 import mlstead.site
 from mlstead.clients.ssh import Answer, Ssh, Target
 from mlstead.errors import PlatformError, UnavailableError, UserError
+from mlstead.plan import OURS, Bundle, Facts, HostFacts, PartFacts, Release, object_key
 from mlstead.plan import Answer as ProbeAnswer
-from mlstead.plan import Bundle, Facts, HostFacts, PartFacts, Release, object_key
 from mlstead.site import laptop
 from mlstead.site.components import apps, charts_of, machine_parts, role_digests
 from mlstead.spec.site import Site
@@ -32,6 +32,8 @@ _REFUSALS: Final = (
     "may not run sudo",
 )
 """By these words sudo says no."""
+MADE_OF: Final = "mlstead: chart sha256:"
+"""How we describe a release of Helm; a change by somebody else describes it otherwise."""
 _NO_PYTHON: Final = """\
 if ! command -v python3 >/dev/null 2>&1; then
   printf '%s{"system": {"python": "", "arch": "%s"}, "parts": {}, "answers": {}}\\n' \\
@@ -79,17 +81,24 @@ def gather(
         else:
             hosts[name] = found
     ended = time.time()
-    facts = Facts(
+    facts = known(site, hosts, bundle)
+    facts = replace(facts, laptop=laptop.look(site))
+    return Gathered(
+        facts, problems, {name: _skew(host, began, ended) for name, host in hosts.items()}
+    )
+
+
+def known(site: Site, hosts: Mapping[str, HostFacts], bundle: Bundle | None) -> Facts:
+    """Make facts of what machines, or an existing cluster, answered."""
+    objects, foreign = _objects(hosts)
+    return Facts(
         hosts=hosts,
-        objects=_objects(hosts),
-        laptop=laptop.look(site),
+        objects=objects,
         bundle=bundle,
         roles=role_digests(),
         releases=_releases(hosts),
         charts=charts_of(site),
-    )
-    return Gathered(
-        facts, problems, {name: _skew(host, began, ended) for name, host in hosts.items()}
+        foreign=foreign,
     )
 
 
@@ -99,23 +108,42 @@ def _skew(host: HostFacts, began: float, ended: float) -> float:
     return clock - ended if clock > ended else min(0.0, clock - began)
 
 
-def _objects(hosts: Mapping[str, HostFacts]) -> Mapping[str, Mapping[str, Any]] | None:
+_Objects = Mapping[str, Mapping[str, Any]]
+
+
+def _objects(
+    hosts: Mapping[str, HostFacts],
+) -> tuple[_Objects | None, Mapping[str, tuple[str, ...]]]:
     """Read what the control plane says is ours in the cluster; None if no one said anything.
 
     An app that has kinds of its own asks for them by a probe ``objects:APP``: where the kinds are
-    not known yet, kubectl answers nothing at all.
+    not known yet, kubectl answers nothing at all. Of these all are told: those that are not ours
+    are named beside, by app.
     """
-    found = [
-        answer.out
+    found = {
+        name: answer.out
         for host in hosts.values()
         for name, answer in host.answers.items()
         if name.partition(":")[0] == "objects" and answer.code == 0
-    ]
+    }
     if not found:
-        return None
-    with contextlib.suppress(ValueError, KeyError, TypeError):  # cut off, or no list
-        return {object_key(one): one for text in found for one in json.loads(text)["items"]}
-    return None
+        return None, {}
+    ours: dict[str, Mapping[str, Any]] = {}
+    foreign: dict[str, tuple[str, ...]] = {}
+    key, _, value = OURS.partition("=")
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # cut off, no list
+        for name, text in found.items():
+            items = {object_key(one): one for one in json.loads(text)["items"]}
+            marked = {
+                it: one
+                for it, one in items.items()
+                if name == "objects" or (one["metadata"].get("labels") or {}).get(key) == value
+            }
+            ours |= marked
+            if others := tuple(sorted(set(items) - set(marked))):
+                foreign[name.partition(":")[2]] = others
+        return ours, foreign
+    return None, {}
 
 
 def _releases(hosts: Mapping[str, HostFacts]) -> Mapping[str, Release] | None:
@@ -137,6 +165,8 @@ def _release(one: Mapping[str, Any]) -> Release:
         one["revision"],
         one["values"],
         tuple(one["drift"]),
+        dict(one["labels"]),
+        text.removeprefix(MADE_OF) if (text := str(one["description"])).startswith(MADE_OF) else "",
     )
 
 

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 
 from mlstead.plan import Facts, Port, Step, steps_of
 from mlstead.site.components import apps, machine_parts
+from mlstead.site.pruning import prune_steps
 from mlstead.spec.site import Site
 
 
 def plan_site(site: Site, facts: Facts) -> list[Step]:
     """List all steps in the order in which they are done; none: everything is as described."""
     steps: list[Step] = []
-    for name, component in {**machine_parts(), **apps()}.items():
+    for name, component in machine_parts().items():
+        steps += steps_of(name, component, site, facts)
+    steps += prune_steps(site, facts)
+    for name, component in apps().items():
         steps += steps_of(name, component, site, facts)
     return steps
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from mlstead.plan import CLUSTER, LAPTOP, Facts, HostFacts, Port
 from mlstead.site.components import apps, machine_parts
 from mlstead.site.planning import ports
+from mlstead.site.pruning import lost_with
 from mlstead.spec.site import Site
 
 GIB: Final = 1 << 30
@@ -46,7 +47,8 @@ def preflight(site: Site, facts: Facts, skew: Mapping[str, float]) -> list[Findi
         found += _ports(site, name, host)
         found += _clock(name, host, skew.get(name, 0.0))
     found += _unmet(site, facts)
-    return found
+    hint = "take it away yourself, or leave the app in the site file"
+    return found + [Finding(CLUSTER, message, hint) for message in lost_with(site, facts)]
 
 
 def _system(site: Site, name: str, host: HostFacts) -> Iterator[Finding]:

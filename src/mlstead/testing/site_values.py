@@ -123,11 +123,23 @@ def after(facts: Facts, steps: Sequence[Step]) -> Facts:
     for step in steps:
         if step.action == "role":
             parts[step.target][step.component] = PartFacts(step.arguments["mlstead_inputs"])
+        elif step.tasks == "remove" and step.action == "manifest":
+            for one in (*step.arguments["objects"], *step.arguments["namespaces"]):
+                objects.pop(object_key(one), None)
+        elif step.tasks == "remove":
+            releases.pop(f"{step.arguments['namespace']}/{step.arguments['release']}", None)
         elif step.action == "manifest":
             objects |= {object_key(one): _stored(one) for one in step.arguments["objects"]}
         elif step.action == "helm":
             it = step.arguments
-            release = Release(*chart_of(it["chart"]), "deployed", 1, it["values"])
+            release = Release(
+                *chart_of(it["chart"]),
+                "deployed",
+                1,
+                it["values"],
+                labels=it["labels"],
+                source=it["sha256"],
+            )
             releases[f"{it['namespace']}/{it['release']}"] = release
     hosts = {name: replace(host, parts=parts[name]) for name, host in facts.hosts.items()}
     return replace(facts, hosts=hosts, objects=objects, releases=releases)

@@ -7,20 +7,44 @@ from typing import Any
 
 import pytest
 
-from mlstead.apps._releases import Wanted, charted, helm_steps, unequal
-from mlstead.plan import Bundle, BundleFile, Component, Facts, Release, SecretRef, chart_of
+from mlstead.apps._releases import Charted, Wanted, charted, helm_steps, unequal
+from mlstead.plan import (
+    Bundle,
+    BundleFile,
+    Component,
+    Facts,
+    Release,
+    SecretRef,
+    Step,
+    chart_of,
+    mark,
+)
+from mlstead.testing.site_values import sites
 
 PART = Component("Do it", "apps")
 VALUES: dict[str, Any] = {"image": {"tag": "v1"}, "list": [1, {"a": True}], "word": SecretRef("w")}
 WANTED = Wanted("db", "data", "postgres", VALUES)
 FILES = ("charts/postgres-extra-9.9.9.tgz", "charts/postgres-1.2.3.tgz", "bin/postgres-1.2.3.tgz")
+SITE = sites()["three"]
 BUNDLE = Bundle("/b", {}, tuple(BundleFile(path, "0" * 64, 1) for path in FILES))
-GOOD = Release("postgres", "1.2.3", "deployed", 4, {**VALUES, "word": "hunter2"})
+GOOD = Release(
+    "postgres",
+    "1.2.3",
+    "deployed",
+    4,
+    {**VALUES, "word": "hunter2"},
+    labels=mark(SITE, "db"),
+    source="0" * 64,
+)
+
+
+def _steps(facts: Facts) -> list[Step]:
+    return helm_steps("db", PART, SITE, facts, WANTED)
 
 
 def _reasons(release: Release | None) -> tuple[str, ...]:
     releases = {} if release is None else {"data/db": release}
-    steps = helm_steps("db", PART, WANTED, Facts(bundle=BUNDLE, releases=releases))
+    steps = _steps(Facts(bundle=BUNDLE, releases=releases))
     assert len(steps) <= 1
     return steps[0].reasons if steps else ()
 
@@ -48,6 +72,13 @@ def test_a_release_as_wanted_needs_no_step() -> None:
             replace(GOOD, values={**GOOD.values, "list": [1, {"a": False}]}),
             "release data/db: the value list[1].a was changed",
         ),
+        (
+            replace(GOOD, source="1" * 64),
+            "release data/db: it was made of another file of its chart",
+        ),
+        (replace(GOOD, source=""), "release data/db: somebody changed it"),
+        (replace(GOOD, labels=mark(SITE, "dc")), "release data/db is not marked as ours"),
+        (replace(GOOD, labels=mark(sites()["one"], "db")), "release data/db is not marked as ours"),
         (replace(GOOD, drift=("Service/db is not there",)),
          "release data/db: Service/db is not there"),
     ],
@@ -62,17 +93,19 @@ def test_all_differences_are_told_in_one_step() -> None:
 
 
 def test_without_facts_the_release_is_to_be_made() -> None:
-    step = helm_steps("db", PART, WANTED, Facts())[0]
+    step = _steps(Facts())[0]
     assert (step.action, step.target, step.arguments["chart"]) == ("helm", "cluster", "")
 
 
 def test_the_step_names_the_chart_file_and_version_of_the_bundle() -> None:
-    step = helm_steps("db", PART, WANTED, Facts(bundle=BUNDLE))[0]
+    step = _steps(Facts(bundle=BUNDLE))[0]
     assert step.arguments == {
         "release": "db",
         "namespace": "data",
         "chart": "postgres-1.2.3.tgz",
         "version": "1.2.3",
+        "sha256": "0" * 64,
+        "labels": {"mlstead.io/site": "three", "mlstead.io/app": "db"},
         "values": VALUES,
         "stuck": 0,
     }
@@ -81,12 +114,12 @@ def test_the_step_names_the_chart_file_and_version_of_the_bundle() -> None:
 @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback"])
 def test_a_revision_that_was_cut_short_is_named_in_the_step(status: str) -> None:
     facts = Facts(bundle=BUNDLE, releases={"data/db": replace(GOOD, status=status)})
-    assert helm_steps("db", PART, WANTED, facts)[0].arguments["stuck"] == 4
+    assert _steps(facts)[0].arguments["stuck"] == 4
 
 
 def test_no_reason_holds_a_value() -> None:
     found = replace(GOOD, values={"image": {"tag": "CANARY"}, "word": "CANARY"})
-    steps = helm_steps("db", PART, WANTED, Facts(bundle=BUNDLE, releases={"data/db": found}))
+    steps = _steps(Facts(bundle=BUNDLE, releases={"data/db": found}))
     assert "CANARY" not in repr(steps)
     assert "CANARY" not in repr(found)
 
@@ -129,5 +162,7 @@ def test_a_chart_is_known_by_its_file_name(path: str, name: tuple[str, str]) -> 
 
 
 def test_a_chart_is_not_taken_for_another_whose_name_begins_so() -> None:
-    assert charted(Facts(bundle=BUNDLE), "postgres") == ("postgres-1.2.3.tgz", "1.2.3")
-    assert charted(Facts(bundle=BUNDLE), "redis") == ("", "")
+    assert charted(Facts(bundle=BUNDLE), "postgres") == Charted(
+        "postgres-1.2.3.tgz", "1.2.3", "0" * 64
+    )
+    assert charted(Facts(bundle=BUNDLE), "redis") == Charted()

@@ -218,7 +218,7 @@ def test_what_is_asked_cannot_end_the_script_or_be_a_command(tmp_path: Path) -> 
 
 def objects(out: str, code: int = 0) -> Any:
     host = HostFacts(answers={"objects": ProbeAnswer(code, out)})
-    return facts._objects({"w": HostFacts(), "h": host})
+    return facts._objects({"w": HostFacts(), "h": host})[0]
 
 
 def test_objects_of_the_cluster_are_known_by_name() -> None:
@@ -236,7 +236,7 @@ def test_objects_that_cannot_be_read_are_not_known(out: str) -> None:
 
 def test_objects_of_a_control_plane_that_fails_are_not_known() -> None:
     assert objects('{"items": []}', 1) is None
-    assert facts._objects({}) is None
+    assert facts._objects({}) == (None, {})
 
 
 @pytest.mark.parametrize(

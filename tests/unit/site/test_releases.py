@@ -23,6 +23,8 @@ ARGUMENTS = {
     "namespace": "data",
     "chart": "postgres-1.2.3.tgz",
     "version": "1.2.3",
+    "sha256": "5" * 64,
+    "labels": {"mlstead.io/site": "three", "mlstead.io/app": "db"},
     "values": VALUES,
     "stuck": 0,
 }
@@ -47,8 +49,12 @@ def _secret(name: str) -> str:
     return f"CANARY-{name}"
 
 
+def _way(ssh: FakeSsh) -> cluster.OnHead:
+    return cluster.OnHead(SITE, ssh)  # type: ignore[arg-type]
+
+
 def _upgrade(ssh: FakeSsh, **more: Any) -> None:
-    releases.upgrade(SITE, ssh, {**ARGUMENTS, **more}, _secret)  # type: ignore[arg-type]
+    releases.upgrade(_way(ssh), {**ARGUMENTS, **more}, _secret)
 
 
 def test_values_go_by_standard_input_with_their_secrets() -> None:
@@ -65,6 +71,16 @@ def test_values_go_by_standard_input_with_their_secrets() -> None:
                          "--install", "db"]  # fmt: skip
     assert "/var/lib/mlstead/charts/postgres-1.2.3.tgz" in words
     assert {"--wait", "--force-conflicts", "--create-namespace"} <= set(words)
+    assert words[words.index("--labels") + 1] == "mlstead.io/site=three,mlstead.io/app=db"
+    assert words[words.index("--description") + 1] == "mlstead: chart sha256:" + "5" * 64
+
+
+def test_a_release_is_taken_away_and_waited_for() -> None:
+    ssh = FakeSsh()
+    releases.uninstall(_way(ssh), {"release": "$(reboot)", "namespace": "data"})
+    ((_, words, _),) = ssh.calls
+    assert words[3:7] == ["uninstall", "$(reboot)", "--namespace", "data"]
+    assert {"--wait", "--ignore-not-found"} <= set(words)
 
 
 def test_a_revision_that_was_cut_short_is_forgotten_first() -> None:
@@ -102,14 +118,14 @@ def test_objects_are_put_again_while_their_webhook_is_not_up(
     monkeypatch.setattr("mlstead.site.cluster.time.sleep", lambda seconds: None)
     late = Answer(1, b"", 'Internal error: failed calling webhook "x": no endpoints')
     ssh = FakeSsh(late, late, Answer(0, b"", ""))
-    cluster.put(SITE, ssh, {"objects": []})  # type: ignore[arg-type]
+    cluster.put(_way(ssh), {"objects": []})
     assert len(ssh.calls) == 3
 
 
 def test_objects_that_are_refused_are_not_put_again() -> None:
     ssh = FakeSsh(Answer(1, b"", "error: spec is immutable"))
     with pytest.raises(UserError, match="immutable"):
-        cluster.put(SITE, ssh, {"objects": []})  # type: ignore[arg-type]
+        cluster.put(_way(ssh), {"objects": []})
     assert len(ssh.calls) == 1
 
 
@@ -139,15 +155,34 @@ def _gathered(answers: dict[str, list[Any]]) -> tuple[Facts, FakeHosts]:
     return found.facts, hosts
 
 
-def _list(*names: str) -> str:
-    return json.dumps({"items": [{"kind": "X", "metadata": {"name": name}} for name in names]})
+def _list(*names: str, labels: dict[str, str] | None = None) -> str:
+    marked = {} if labels is None else {"labels": labels}
+    items = [{"kind": "X", "metadata": {"name": name, **marked}} for name in names]
+    return json.dumps({"items": items})
+
+
+OURS = {"app.kubernetes.io/managed-by": "mlstead"}
 
 
 def test_objects_of_an_apps_own_kinds_are_beside_the_others() -> None:
-    facts, hosts = _gathered({"objects": [0, _list("a")], "objects:metallb": [0, _list("b")]})
+    facts, hosts = _gathered({
+        "objects": [0, _list("a")], "objects:metallb": [0, _list("b", labels=OURS)]
+    })  # fmt: skip
+    assert facts.foreign == {}
     assert set(facts.objects or {}) == {"X/a", "X/b"}
     assert "objects:metallb" in hosts.asked
     assert "releases" in hosts.asked
+
+
+@pytest.mark.parametrize("labels", [None, {}, {"app.kubernetes.io/managed-by": "Helm"}])
+def test_objects_of_an_apps_own_kinds_that_others_made_are_told_apart(
+    labels: dict[str, str] | None,
+) -> None:
+    facts, _ = _gathered({
+        "objects": [0, _list("a")], "objects:metallb": [0, _list("c", "b", labels=labels)]
+    })  # fmt: skip
+    assert set(facts.objects or {}) == {"X/a"}
+    assert facts.foreign == {"metallb": ("X/b", "X/c")}
 
 
 def test_kinds_that_the_cluster_does_not_know_yet_hide_no_others() -> None:
@@ -165,12 +200,19 @@ def test_releases_are_read_with_their_drift() -> None:
         "revision": 2,
         "values": {"a": 1},
         "drift": ["Service/x is not there"],
+        "labels": {"mlstead.io/app": "db"},
+        "description": "mlstead: chart sha256:" + "5" * 64,
     }
     facts, _ = _gathered({"releases": [0, json.dumps([one])]})
     drift = ("Service/x is not there",)
     assert facts.releases == {
-        "data/db": Release("postgres", "1.2.3", "deployed", 2, {"a": 1}, drift)
+        "data/db": Release(
+            "postgres", "1.2.3", "deployed", 2, {"a": 1}, drift, {"mlstead.io/app": "db"}, "5" * 64
+        )
     }
+    one["description"] = "Upgrade complete"
+    facts, _ = _gathered({"releases": [0, json.dumps([one])]})
+    assert (facts.releases or {})["data/db"].source == ""
     assert facts.charts == ("metallb", "metrics-server")
 
 
