@@ -158,10 +158,12 @@ class Facts:
     """What was found, read-only.
 
     Attributes:
-        hosts: by machine; one that does not answer is missing.
+        hosts: by machine; one that does not answer is missing. Of an existing cluster, what it
+            answered is that of the machine ``cluster``.
         objects: what is in the cluster, by ``Kind/namespace/name``; None: not known, no cluster.
         releases: what Helm installed, by ``namespace/name``; None: not known, no cluster.
         foreign: objects of an app's own kinds that we did not make, by app.
+        taken: of an existing cluster: what others made under names that the site's apps need.
         charts: the charts that the site's apps are made of.
         laptop: what a component's ``local`` action reads about this machine, by component.
         bundle: what is installed from, if not from package sources.
@@ -176,6 +178,7 @@ class Facts:
     releases: Mapping[str, Release] | None = None
     charts: tuple[str, ...] = ()
     foreign: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    taken: tuple[str, ...] = ()
 
     def part(self, target: str, component: str) -> PartFacts:
         """Give what was found of a part; an empty one if it is not there."""

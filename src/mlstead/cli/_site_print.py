@@ -84,19 +84,26 @@ def status(found: Status) -> None:
     for it in found.machines:
         load = ", ".join(f"{name} {value:.0f}%" for name, value in (it.pressure or {}).items())
         days = "" if it.certificates is None else f"{it.certificates}d"
-        seen = it.state != "unreachable"
         rows.append((it.name, it.address, it.state, it.node, it.kubernetes, it.system,
-                     f"{it.memory:.0%}" if seen else "", f"{it.disk:.0%}" if seen else "",
-                     load, days))  # fmt: skip
+                     _share(it.memory), _share(it.disk), load, days))  # fmt: skip
     columns = ("MACHINE", "ADDRESS", "STATE", "NODE", "KUBELET", "SYSTEM", "MEMORY", "DISK",
                "PRESSURE", "CERTIFICATES")  # fmt: skip
     table(columns, rows)
     out = console()
+    if found.apps:
+        out.print()
+        table(
+            ("APP", "STATE", "WHY"), [(it.name, it.state, _reasons(it.words)) for it in found.apps]
+        )
     for it in found.machines:
         for word in it.words:
             out.print(clean(f"{it.name}: {word}"), style="yellow")
     for name in found.strangers:
         out.print(f"{name}: a node of the cluster, but not in the site file", style="yellow")
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
 
 
 class Watch:

@@ -3,7 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mlstead.plan import KUBECTL, OURS, Component, Facts, Port, Probe, asks_cluster
+from mlstead.plan import (
+    KUBECTL,
+    OURS,
+    SITE_LABEL,
+    Component,
+    Facts,
+    Port,
+    Probe,
+    asks_cluster,
+)
 from mlstead.spec.site import Site
 
 API: Final = 6443
@@ -87,8 +96,10 @@ def _probes(site: Site, machine: str) -> Sequence[Probe]:
     if not asks_cluster(site, machine):
         return ()
     patience = "--request-timeout=10s"
+    # Not all that is managed by us: what people's runs consist of may be much.
+    marked = f"{OURS},{SITE_LABEL}"
     found = (
-        Probe("objects", (*KUBECTL, "get", KINDS, "-A", "-l", OURS, "-o", "json", patience)),
+        Probe("objects", (*KUBECTL, "get", KINDS, "-A", "-l", marked, "-o", "json", patience)),
         Probe("nodes", (*KUBECTL, "get", "nodes", "-o", "json", patience)),
     )
     if machine not in site.machines:

@@ -2,11 +2,11 @@
 
 import hashlib
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from mlstead.machines.kubeadm import API
-from mlstead.plan import LAPTOP, Component, Facts, Probe, Step, object_steps
+from mlstead.plan import LAPTOP, SITE_LABEL, Component, Facts, Probe, Step, object_steps
 from mlstead.spec.site import Site
 
 NAME: Final = "laptop"
@@ -15,14 +15,18 @@ GROUP: Final = "mlstead:admins"
 RENEW: Final = 30 * 86400  # seconds before a certificate's end in which it is made anew
 AUTHORITY: Final = "authority"
 _RBAC: Final = "rbac.authorization.k8s.io"
-_BINDING: Final[Mapping[str, Any]] = {
-    "apiVersion": f"{_RBAC}/v1",
-    "kind": "ClusterRoleBinding",
-    "metadata": {"name": GROUP, "labels": {"app.kubernetes.io/managed-by": "mlstead"}},
-    "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
-    "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": GROUP}],
-}
 _ROLE: Final = Component("Let administrators into the cluster", "access")
+
+
+def _binding(site: Site) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/managed-by": "mlstead", SITE_LABEL: site.name}
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": GROUP, "labels": labels},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": GROUP}],
+    }
 
 
 def server(site: Site) -> str:
@@ -48,7 +52,7 @@ def _probes(site: Site, machine: str) -> Sequence[Probe]:
 def _plan(site: Site, facts: Facts) -> list[Step]:
     if not site.with_role("control-plane"):
         return []
-    steps = object_steps(NAME, _ROLE, [_BINDING], facts)
+    steps = object_steps(NAME, _ROLE, [_binding(site)], facts)
     if reasons := _reasons(site, facts):
         arguments = {"server": server(site), "context": site.name, "group": GROUP}
         steps.append(Step(PART.title, LAPTOP, NAME, "local", arguments, reasons))

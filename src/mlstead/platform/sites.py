@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mlstead.clients import durable
 from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserError
-from mlstead.plan import Bundle, Step
+from mlstead.plan import CLUSTER, Bundle, Step
 from mlstead.records.base import Run, Store
 from mlstead.site import bundle as bundles
-from mlstead.site import driving, laptop, leaving, writing
+from mlstead.site import driving, laptop, leaving, pruning, writing
 from mlstead.site.applying import Event, run_steps
 from mlstead.site.driving import Planned, Told
+from mlstead.site.existing import is_existing
 from mlstead.site.facts import Gathered
 from mlstead.site.options import check_options
 from mlstead.site.session import Session, Stranger
@@ -96,9 +97,14 @@ class Sites:
     def remove(self, session: Session, told: Told, *, keep_data: bool, dead: bool) -> Run:
         """Take everything of ours off all machines; ``dead`` passes over those that are gone.
 
+        Of an existing cluster, what is marked as this site's is taken out of it.
+
         Raises:
             UnavailableError: a machine does not answer.
+            UserError: something that others made would be lost.
         """
+        if is_existing(session.site):
+            return self._leave(session, told, dead=dead)
         names = session.site.nodes + tuple(
             name for name in session.site.machines if name not in session.site.nodes
         )
@@ -110,6 +116,24 @@ class Sites:
 
         run = self._do(session, steps, told, spare=names, keep_data=keep_data)
         laptop.forget(session.site)
+        session.forget()
+        return run
+
+    def _leave(self, session: Session, told: Told, *, dead: bool) -> Run:
+        """Take what is marked as the site's out of a cluster that stays."""
+        bare = pruning.without_apps(session.site)
+
+        def steps(gathered: Gathered) -> list[Step]:
+            for problem in () if dead else gathered.problems.values():
+                raise _with_hint(problem, "--dead forgets a cluster that is gone")
+            if lost := pruning.lost_with(bare, gathered.facts):
+                raise UserError("\n".join(lost), hint="take it away yourself")
+            return pruning.prune_steps(bare, gathered.facts)
+
+        run = self._do(session, steps, told, spare=(CLUSTER,))
+        if left := () if dead else steps(session.look()):
+            keys = ", ".join(step.key for step in left)
+            raise UserError(f"not all could be taken away: {keys}", hint="try again")
         session.forget()
         return run
 

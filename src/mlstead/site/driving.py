@@ -15,12 +15,13 @@ from typing import Final
 
 from mlstead.clients.secrets import Masker
 from mlstead.errors import ConflictError, PlatformError, UnavailableError, UserError
-from mlstead.plan import Facts, Port, Step
+from mlstead.plan import CLUSTER, Facts, Port, Step
 from mlstead.records.base import AddEvents, AddRun, Query, Run, SetRun, State, Store, new_id
 from mlstead.records.base import Event as Happened
 from mlstead.site import cluster
 from mlstead.site.access import local_actions
 from mlstead.site.applying import Doing, Event, resolved, run_steps
+from mlstead.site.existing import is_existing
 from mlstead.site.facts import Gathered, target
 from mlstead.site.planning import first_steps, plan_site, ports
 from mlstead.site.preflight import Finding, preflight
@@ -66,8 +67,9 @@ def plan(session: Session, gathered: Gathered | None = None) -> Planned:
     """Look at all machines and say what an apply would do; nothing is changed."""
     found = gathered or session.look()
     facts = found.facts
+    away = CLUSTER in found.problems  # of an existing cluster all steps come from what it answers
     return Planned(
-        tuple(plan_site(session.site, facts)),
+        () if away else tuple(plan_site(session.site, facts)),
         tuple(preflight(session.site, facts, found.skew)),
         found.problems,
         ports(session.site),
@@ -94,7 +96,8 @@ def apply(session: Session, store: Store, project: str, told: Told) -> Run | Non
             resolved(step.arguments, session.secrets.value)
         with holding(session), recorded(session, store, project, planned.steps, told) as doing:
             _do(session, doing.doing, planned)
-            cluster.wait_for_nodes(doing.doing.way)
+            if session.site.machines:
+                cluster.wait_for_nodes(doing.doing.way)
             _see_done(session)
     return store.run(doing.run.id)
 
@@ -150,6 +153,7 @@ def recorded(
         cancelled=log.stopped,
         local=local_actions(session.site, session.ssh),
         keep_data=keep_data,
+        reach=session.reach,
     )
     try:
         yield Recorded(run, doing)
@@ -195,7 +199,7 @@ def _record(session: Session, store: Store, project: str, steps: Sequence[Step])
         project=project,
         kind="site",
         name=site.name,
-        engine="ssh",
+        engine="kubectl" if is_existing(site) else "ssh",
         state=State.RUNNING,
         spec=json.loads(site.model_dump_json()),
         request=request,
@@ -287,9 +291,14 @@ def alone(session: Session) -> Iterator[None]:
 def holding(session: Session) -> Iterator[None]:
     """Hold the site for everybody, by a lock on its control plane that ends with this process.
 
+    An existing cluster has no place for such a lock: only this machine is kept from a second one.
+
     Raises:
         ConflictError: somebody else holds it.
     """
+    if is_existing(session.site):
+        yield
+        return
     head = session.site.with_role("control-plane")[0]
     script = (
         f"exec 9>>{LOCK}; flock -n 9 || {{ cat {LOCK}.who 2>/dev/null; exit 75; }}; "

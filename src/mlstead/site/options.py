@@ -28,15 +28,9 @@ def check_options(loaded: LoadedSite) -> None:
     """See that a site names only apps that there are, with options that they have.
 
     Raises:
-        SpecError: it does not, or asks for what is not built yet; one line for each problem, with
-            its place.
+        SpecError: it does not; one line for each problem, with its place.
     """
-    problems = option_problems(loaded.site)
-    if loaded.site.kubernetes.distribution == "existing":
-        hint = "distribution: kubeadm makes one of machines"
-        message = "a cluster that is there cannot be used yet"
-        problems.append(Problem(("kubernetes", "distribution"), message, hint))
-    if problems:
+    if problems := option_problems(loaded.site):
         raise explain(loaded.tree, problems)
 
 

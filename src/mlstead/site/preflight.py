@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from mlstead.plan import CLUSTER, LAPTOP, Facts, HostFacts, Port
 from mlstead.site.components import apps, machine_parts
+from mlstead.site.fitness import unfit
 from mlstead.site.planning import ports
 from mlstead.site.pruning import lost_with
 from mlstead.spec.site import Site
@@ -46,6 +47,7 @@ def preflight(site: Site, facts: Facts, skew: Mapping[str, float]) -> list[Findi
         found += _room(site, facts, name, host)
         found += _ports(site, name, host)
         found += _clock(name, host, skew.get(name, 0.0))
+    found += [Finding(CLUSTER, it.message, it.hint, it.stops) for it in unfit(site, facts)]
     found += _unmet(site, facts)
     hint = "take it away yourself, or leave the app in the site file"
     return found + [Finding(CLUSTER, message, hint) for message in lost_with(site, facts)]

@@ -79,16 +79,23 @@ def _app(site: Site, labels: Mapping[str, str], wanted: Mapping[str, set[str]]) 
 
 
 def _wanted(site: Site, facts: Facts) -> dict[str, set[str]]:
-    """Name what each app consists of: what it would make in an empty cluster."""
-    empty = replace(facts, objects={}, releases={})
+    """Name what each app consists of."""
     found: dict[str, set[str]] = {}
+    for step in wanted_steps(site, facts):
+        keys = found.setdefault(step.component, set())
+        if step.action == "helm":
+            keys.add(f"{step.arguments['namespace']}/{step.arguments['release']}")
+        else:
+            keys |= {object_key(one) for one in step.arguments["objects"]}
+    return found
+
+
+def wanted_steps(site: Site, facts: Facts) -> list[Step]:
+    """Give what the apps would do in an empty cluster: all that they consist of."""
+    empty = replace(facts, objects={}, releases={})
+    found: list[Step] = []
     for name, component in apps().items():
-        for step in steps_of(name, component, site, empty):
-            keys = found.setdefault(name, set())
-            if step.action == "helm":
-                keys.add(f"{step.arguments['namespace']}/{step.arguments['release']}")
-            else:
-                keys |= {object_key(one) for one in step.arguments["objects"]}
+        found += steps_of(name, component, site, empty)
     return found
 
 

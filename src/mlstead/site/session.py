@@ -1,4 +1,4 @@
-"""A site as it is worked with: its spec, what is kept of it here, and the way to its hosts."""
+"""A site as it is worked with: its spec, what is kept of it here, and the way to it."""
 
 import json
 import os
@@ -17,6 +17,9 @@ from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserErro
 from mlstead.machines import registry
 from mlstead.plan import Bundle
 from mlstead.site import bundle as bundles
+from mlstead.site import existing
+from mlstead.site.cluster import OnHead, Reach
+from mlstead.site.existing import OnHere, is_existing
 from mlstead.site.facts import Gathered, gather, target
 from mlstead.site.secrets import SiteSecrets
 from mlstead.spec.loaded import LoadedSite
@@ -56,6 +59,8 @@ class Session:
         self, home: Path, loaded: LoadedSite, *, bundle: str = "", passphrase: Ask | None = None
     ) -> None:
         self.site = loaded.site
+        given = Path(loaded.site.kubernetes.kubeconfig).expanduser()
+        self._kubeconfig = (loaded.folder / given).resolve()
         self.folder = home / "sites" / loaded.site.name
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,6 +69,7 @@ class Session:
         self._refuse_another()
         self._given = str(Path(bundle).expanduser().resolve()) if bundle else ""
         self._own = str((loaded.folder / Path(self.site.bundle).expanduser()).resolve())
+        self._here: OnHere | None = None
         self.ssh = Ssh(self.folder)
         self.secrets = SiteSecrets(self.folder, self.site, passphrase)
         self._seen: dict[str, tuple[HostKey, ...]] = {}
@@ -88,6 +94,20 @@ class Session:
         place = self._given or (self._own if self.site.bundle else "") or self.state("bundle")
         return bundles.load(Path(place)) if place else None
 
+    @property
+    def reach(self) -> Reach:
+        """The way to the cluster: by its control plane, or from here if it is an existing one.
+
+        Raises:
+            UserError: it is an existing one, and its kubeconfig or a program is missing.
+        """
+        return self._existing() if is_existing(self.site) else OnHead(self.site, self.ssh)
+
+    def _existing(self) -> OnHere:
+        if self._here is None:
+            self._here = existing.reach(self.site, self._kubeconfig, self.bundle())
+        return self._here
+
     def settle(self) -> None:
         """Keep in mind which site has this name here, its registry, and which bundle was given."""
         given = {"bundle": self._given} if self._given and not self.site.bundle else {}
@@ -95,14 +115,15 @@ class Session:
 
     @property
     def _head(self) -> str:
-        heads = self.site.with_role("control-plane")
-        return self.site.machines[heads[0]].address if heads else ""
+        if is_existing(self.site):
+            return " ".join((str(self._kubeconfig), self.site.kubernetes.context)).strip()
+        return self.site.machines[self.site.with_role("control-plane")[0]].address
 
     def _refuse_another(self) -> None:
         """Two sites of one name would share secrets, and one take the other's kubectl context."""
         kept = self.state("head")
         if kept and kept != self._head:
-            message = f"another site is called {self.site.name}: its control plane is {kept}"
+            message = f"another site is called {self.site.name}: its cluster is that of {kept}"
             hint = f"choose another name; if that site is gone for good, delete {self.folder}"
             raise ConflictError(message, hint=hint)
 
@@ -202,7 +223,9 @@ class Session:
         return found
 
     def look(self, machines: Sequence[str] | None = None) -> Gathered:
-        """Gather facts of machines, all if none are named."""
+        """Gather facts of machines, all if none are named; of an existing cluster, of that."""
+        if is_existing(self.site):
+            return existing.look(self.site, self._existing())
         return gather(self.site, self.ssh, self.bundle(), machines)
 
     def forget(self) -> None:

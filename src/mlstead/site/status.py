@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from mlstead.plan import HostFacts
+from mlstead.plan import CLUSTER, HostFacts
 from mlstead.site.facts import Gathered
+from mlstead.site.options import app_options
+from mlstead.site.planning import plan_site
 from mlstead.spec.site import Site
 
 SECONDS_A_DAY: Final = 86400
@@ -21,7 +23,8 @@ class MachineStatus:
         state: ok, drift (no longer as applied), missing parts, or unreachable.
         node: what the cluster says of it: Ready, NotReady, cordoned, or "".
         kubernetes: the kubelet's version, "" if it is no node.
-        memory, disk: used shares, 0 to 1; pressure: per cent of the last minute, by resource.
+        memory, disk: used shares, 0 to 1, None: not known; pressure: per cent of the last minute,
+            by resource.
         certificates: days until the first certificate ends; None if none are known.
         words: what is wrong, in words.
     """
@@ -32,25 +35,44 @@ class MachineStatus:
     system: str = ""
     node: str = ""
     kubernetes: str = ""
-    memory: float = 0.0
-    disk: float = 0.0
+    memory: float | None = None
+    disk: float | None = None
     pressure: Mapping[str, float] | None = None
     certificates: int | None = None
     words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
+class AppStatus:
+    """How an app of the site is: ok, not as described, or unknown; ``words`` say why."""
+
+    name: str
+    state: str
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """How a site is; ``strangers`` are nodes of the cluster that the site file does not name."""
+    """How a site is.
+
+    Attributes:
+        machines: of the site file; of an existing cluster, its nodes.
+        strangers: nodes of the cluster that the site file does not name.
+        apps: those of the site file, and what is left of others.
+    """
 
     name: str
     machines: tuple[MachineStatus, ...]
     strangers: tuple[str, ...] = ()
+    apps: tuple[AppStatus, ...] = ()
 
 
 def status(site: Site, gathered: Gathered) -> Status:
     """Make the status of a site from facts; a pure function."""
     nodes = nodes_of(gathered)
+    apps = _apps(site, gathered)
+    if not site.machines:
+        return Status(site.name, _cluster(gathered, nodes), apps=apps)
     machines = []
     for name, machine in site.machines.items():
         host = gathered.facts.hosts.get(name)
@@ -64,7 +86,42 @@ def status(site: Site, gathered: Gathered) -> Status:
         else:
             machines.append(_machine(name, machine.address, host, node))
     strangers = tuple(sorted(set(nodes) - set(site.machines)))
-    return Status(site.name, tuple(machines), strangers)
+    return Status(site.name, tuple(machines), strangers, apps)
+
+
+def _cluster(
+    gathered: Gathered, nodes: Mapping[str, Mapping[str, Any]]
+) -> tuple[MachineStatus, ...]:
+    """Give how the nodes of an existing cluster are, as it tells of them itself."""
+    if problem := gathered.problems.get(CLUSTER):
+        return (MachineStatus(CLUSTER, "", "unreachable", words=(str(problem),)),)
+    found = []
+    for name, node in nodes.items():
+        addresses = node["status"].get("addresses", ())
+        address = next((it["address"] for it in addresses if it["type"] == "InternalIP"), "")
+        info, ready = node["status"]["nodeInfo"], _node_words(node)
+        state = "ok" if ready == "Ready" else "not ready"
+        system = str(info.get("osImage", ""))
+        found.append(
+            MachineStatus(name, address, state, system, ready, str(info["kubeletVersion"]))
+        )
+    return tuple(found)
+
+
+def _apps(site: Site, gathered: Gathered) -> tuple[AppStatus, ...]:
+    """Give how the site's apps are, by what a plan would change of them."""
+    facts = gathered.facts
+    words: dict[str, tuple[str, ...]] = {}
+    for step in plan_site(site, facts):
+        if step.target == CLUSTER:
+            words[step.component] = words.get(step.component, ()) + step.reasons
+    left = [name for name in words if name not in site.apps and name in app_options()]
+    if facts.objects is None or facts.releases is None:
+        return tuple(AppStatus(name, "unknown") for name in site.apps)
+    return tuple(
+        AppStatus(name, "not as described" if name in words else "ok", words.get(name, ()))
+        for name in (*site.apps, *left)
+    )
 
 
 def nodes_of(gathered: Gathered) -> dict[str, Mapping[str, Any]]:

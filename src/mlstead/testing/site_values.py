@@ -96,7 +96,7 @@ def sites() -> dict[str, Site]:
             kubernetes=kubelet,
             registry=Registry(port=5443, path="/srv/images"),
         ),
-        "existing": Site(name="existing", kubernetes=existing),
+        "existing": Site(name="existing", kubernetes=existing, apps=freeze(APPS)),
     }
 
 

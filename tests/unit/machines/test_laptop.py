@@ -27,7 +27,10 @@ RBAC = "rbac.authorization.k8s.io"
 BINDING = {
     "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
     "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": GROUP}],
-    "metadata": {"name": GROUP, "labels": {"app.kubernetes.io/managed-by": "mlstead"}},
+    "metadata": {
+        "name": GROUP,
+        "labels": {"app.kubernetes.io/managed-by": "mlstead", "mlstead.io/site": "lab"},
+    },
     "apiVersion": f"{RBAC}/v1",
     "kind": "ClusterRoleBinding",
 }  # fmt: skip

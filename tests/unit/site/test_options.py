@@ -129,9 +129,12 @@ def test_every_option_is_described() -> None:
         assert all(field.description for field in model.model_fields.values()), name
 
 
-def test_a_cluster_that_is_there_is_refused_with_its_place(tmp_path: Path) -> None:
+def test_a_cluster_that_is_there_has_the_same_apps(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     cluster = "kubernetes: {distribution: existing, kubeconfig: k}\n"
-    path.write_text("mlstead: 1\nkind: site\nname: lab\n" + cluster, encoding="utf-8")
-    with pytest.raises(SpecError, match=r"4:28: kubernetes.distribution: .* cannot be used yet"):
+    head = "mlstead: 1\nkind: site\nname: lab\n" + cluster
+    path.write_text(head + "apps: {metrics_server: {seconds: 30}}\n", encoding="utf-8")
+    check_options(load_site(path))
+    path.write_text(head + "apps: {metrics_server: {seconds: 5}}\n", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"5:34: apps.metrics_server.seconds: must be at least 11"):
         check_options(load_site(path))
