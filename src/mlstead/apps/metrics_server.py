@@ -22,6 +22,10 @@ class Options(Model):
     seconds: Annotated[int, Field(ge=11, le=300)] = Field(
         default=15, description="How often it asks the nodes."
     )
+    verify: bool = Field(
+        default=True,
+        description="Whether kubelets must show certificates that the cluster's authority signed.",
+    )
 
 
 OPTIONS: Final = Options
@@ -43,7 +47,9 @@ def _values(options: Options, image: str) -> dict[str, Any]:
             "--cert-dir=/tmp",
             "--kubelet-preferred-address-types=InternalIP",
             "--kubelet-use-node-status-port",
-            f"--kubelet-certificate-authority={AUTHORITY}",
+            f"--kubelet-certificate-authority={AUTHORITY}"
+            if options.verify
+            else "--kubelet-insecure-tls",
             f"--metric-resolution={options.seconds}s",
         ],
         "apiService": {"insecureSkipTLSVerify": False},

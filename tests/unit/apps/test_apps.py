@@ -157,6 +157,15 @@ def test_an_object_that_is_gone_is_the_only_reason(kind: str) -> None:
 # ---- metrics_server ------------------------------------------------------------------------
 
 
+def test_kubelets_with_certificates_of_their_own_are_taken_only_when_the_site_says_so() -> None:
+    options = {"metrics_server": {"verify": False}}
+    (step,) = _plan("metrics_server", Facts(bundle=BUNDLE), options)
+    (before,) = _plan("metrics_server", Facts(bundle=BUNDLE), {"metrics_server": {}})
+    told, checked = (it.arguments["values"]["defaultArgs"] for it in (step, before))
+    assert set(told) - set(checked) == {"--kubelet-insecure-tls"}
+    assert not [it for it in told if "authority" in it]
+
+
 def test_metrics_server_checks_kubelets_and_is_checked_itself() -> None:
     (step,) = _plan("metrics_server", Facts(bundle=BUNDLE), {"metrics_server": {"seconds": 30}})
     values = step.arguments["values"]
