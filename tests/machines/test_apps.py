@@ -19,7 +19,7 @@ from tests.machines.lab.host import Host
 from tests.machines.lab.lab import Lab
 from tests.machines.policies import BESIDE, PORTS, SERVED, Probes, Way, egress, ingress
 
-from mlstead.plan import CHARTS, CLUSTER, VOLUMES, chart_of
+from mlstead.plan import APP_LABEL, CHARTS, CLUSTER, OURS, SITE_LABEL, VOLUMES, chart_of
 from mlstead.site import bundle as bundles
 from mlstead.site.planning import plan_site
 
@@ -206,7 +206,8 @@ def test_a_namespace_that_others_use_stays_when_its_app_goes(cluster: Cluster) -
     cluster.kubectl("-n", STORED, "create", "configmap", "of-others")
     cluster.apply("metrics_server: {}")
     assert "of-others" in cluster.kubectl("-n", STORED, "get", "cm", "-o", "name")
-    assert "mlstead" not in str(cluster.get("ns", STORED)["metadata"]["labels"])
+    labels = cluster.get("ns", STORED)["metadata"]["labels"]
+    assert not {SITE_LABEL, APP_LABEL, OURS.split("=")[0]} & set(labels)
     assert _reasons(cluster, "metrics_server: {}") == {}
     cluster.kubectl("-n", STORED, "delete", "configmap", "of-others")
     cluster.apply()

@@ -27,7 +27,6 @@ def kubectl(*words: str, given: str = "") -> tuple[int, str]:
         [*KUBECTL, *words],
         input=given.encode(),
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         check=False,
     )
     return done.returncode, done.stdout.decode("utf-8", "replace")

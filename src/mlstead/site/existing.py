@@ -35,7 +35,7 @@ from mlstead.spec.problems import nearest
 from mlstead.spec.site import Site
 
 LOOK: Final = 30.0  # seconds for one question
-NEEDED: Final = ("objects", "releases", "version")
+NEEDED: Final = ("version", "objects", "releases")
 """The questions without whose answers nothing can be planned."""
 CHANGED: Final = (
     ("", "namespaces"),
@@ -189,17 +189,14 @@ def _ask(asked: tuple[str, list[str], bytes]) -> Answer | PlatformError:
 
 def _problem(context: str, told: Mapping[str, Answer | PlatformError]) -> PlatformError | None:
     """Say why nothing can be planned; None if all can."""
-    for name in reversed(NEEDED):
+    for name in NEEDED:
         answer = told[name]
         if isinstance(answer, PlatformError):
             return answer
-        if answer.code and name == "releases":
-            return UnavailableError(f"{context}: the releases of Helm cannot be read")
-        if answer.code:
-            try:
-                printed(answer, f"{context}: kubectl")
-            except PlatformError as error:
-                return error
+        try:
+            printed(answer, f"{context}: kubectl")
+        except PlatformError as error:
+            return error
     return None
 
 

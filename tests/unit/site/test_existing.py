@@ -276,8 +276,8 @@ def test_a_user_who_may_not_read_is_told_why(folder: Path) -> None:
 
 
 def test_releases_that_cannot_be_read_are_not_taken_for_none(folder: Path) -> None:
-    found = _look(folder, ["get secrets", 1, "", "forbidden"])
-    assert "releases of Helm" in str(found.problems[CLUSTER])
+    found = _look(folder, ["get secrets", 1, "", "secrets are forbidden\n"])
+    assert str(found.problems[CLUSTER]) == "prod: kubectl: secrets are forbidden"
 
 
 def test_what_stands_under_our_names_and_is_not_ours_is_named(folder: Path) -> None:
