@@ -158,7 +158,10 @@ def remove(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Take everything of ours off all machines: the cluster, its data, programs, settings."""
+    """Take everything of ours off all machines: the cluster, its data, programs, settings.
+
+    A cluster that was there stays, without what is marked as this site's.
+    """
     sites = Platform().sites
     loaded = sites.load(file)
     name = loaded.site.name
