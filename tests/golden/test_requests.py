@@ -65,7 +65,11 @@ def request(name: str) -> dict[str, Any]:
         params=job.params,
         extra={"pin": pin},
     )
-    places = SimpleNamespace(code=SimpleNamespace(git_dir=Path("/home/ann/code.git")), tracking="")
+    places = SimpleNamespace(
+        code=SimpleNamespace(git_dir=Path("/home/ann/code.git")),
+        engine=SimpleNamespace(name="local"),
+        tracking="",
+    )
     task = task_of(cast("Backends", places), run)
     return dict(prepare(task, FACTS).request)
 

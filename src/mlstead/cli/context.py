@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mlstead.cli import _context_options as given
 from mlstead.cli._group import Group
 from mlstead.cli._options import Json
 from mlstead.cli._print import as_json as print_json
@@ -43,43 +44,23 @@ def use(name: Name) -> None:
 @app.command()
 def add(
     name: Name,
-    engine: Annotated[str, typer.Option("--engine", help="local or kubernetes")] = "local",
-    project: Annotated[str, typer.Option("--project", help="The default project.")] = "default",
-    records: Annotated[
-        str, typer.Option("--records", help="postgresql://… ; a password goes in MLSTEAD_RECORDS.")
-    ] = "",
-    artifacts: Annotated[str, typer.Option("--artifacts", help="s3://bucket/prefix")] = "",
-    endpoint: Annotated[str, typer.Option("--endpoint", help="The S3 server's address.")] = "",
-    kubeconfig: Annotated[
-        str, typer.Option("--kubeconfig", help="The file that says how a cluster is reached.")
-    ] = "",
-    kube_context: Annotated[
-        str, typer.Option("--kube-context", help="Its context; kubectl's current one if not given.")
-    ] = "",
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Where in the cluster work runs.")
-    ] = "",
-    image: Annotated[
-        str, typer.Option("--image", help="What work runs in that names no image; it needs Python.")
-    ] = "",
-    registry: Annotated[
-        str, typer.Option("--registry", help="HOST:PORT/PREFIX that images of code are pushed to.")
-    ] = "",
-    registry_user: Annotated[
-        str, typer.Option("--registry-user", help="Its password: MLSTEAD_REGISTRY_PASSWORD.")
-    ] = "",
-    registry_authority: Annotated[
-        str, typer.Option("--registry-authority", help="The file of who signs its certificate.")
-    ] = "",
-    site: Annotated[
-        str, typer.Option("--site", help="A site applied from here: its cluster and registry.")
-    ] = "",
-    pod_endpoint: Annotated[
-        str, typer.Option("--pod-endpoint", help="The S3 server as pods reach it, if another.")
-    ] = "",
+    engine: given.Engine = "local",
+    project: given.Project = "default",
+    records: given.Records = "",
+    artifacts: given.Artifacts = "",
+    endpoint: given.Endpoint = "",
+    site: given.Site = "",
+    kubeconfig: given.Kubeconfig = "",
+    kube_context: given.KubeContext = "",
+    namespace: given.Namespace = "",
+    image: given.Image = "",
+    registry: given.Registry = "",
+    registry_user: given.RegistryUser = "",
+    registry_authority: given.RegistryAuthority = "",
+    pod_endpoint: given.PodEndpoint = "",
 ) -> None:
     """Keep a context."""
-    given = {
+    named = {
         "kubeconfig": _whole(kubeconfig),
         "kube_context": kube_context,
         "namespace": namespace,
@@ -89,7 +70,7 @@ def add(
         "registry_authority": _whole(registry_authority),
         "pod_endpoint": pod_endpoint,
     }
-    options = {key: value for key, value in given.items() if value}
+    options = {key: value for key, value in named.items() if value}
     if site:
         ask = _ask if sys.stdin.isatty() else None
         engine = "kubernetes"
