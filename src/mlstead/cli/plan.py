@@ -9,6 +9,7 @@ from mlstead.cli._options import Json, On, Params, Project
 from mlstead.cli._print import as_json as print_json
 from mlstead.cli._print import console, size, table
 from mlstead.platform import Platform
+from mlstead.platform.context import HERE
 from mlstead.records.base import Run
 from mlstead.spec.expressions import as_text
 from mlstead.spec.graph import needs_of
@@ -58,19 +59,25 @@ def plan(
 
 def _job(run: Run) -> None:
     needs = run.spec["resources"]
+    usual = "the one mlstead runs in" if run.engine in HERE else ""
     rows: list[tuple[str, object]] = [
         ("command", " ".join(run.spec["command"])),
         ("params", ", ".join(f"{key}={as_text(value)}" for key, value in run.params.items())),
         ("cpu", needs["cpu"]),
         ("memory", size(needs["memory"])),
         ("gpu", needs["gpu"]),
-        ("environment", run.environment or "the one mlstead runs in"),
+        ("image", run.request.get("image", "")),
+        (
+            "environment",
+            run.environment or usual,
+        ),
     ]
     for slot, data in run.extra["pin"]["data"].items():
         rows.append((f"data {slot}", f"{data['ref']} ({data['digest'][:12]})"))
     for slot, output in run.spec["outputs"].items():
         rows.append((f"output {slot}", f"{output['kind']} {output['name']}".strip()))
-    table(("FIELD", "VALUE"), rows)
+    shown = [row for row in rows if row[1] or row[0] not in ("image", "environment")]
+    table(("FIELD", "VALUE"), shown)
 
 
 def _pipeline(run: Run) -> None:

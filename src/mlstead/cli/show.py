@@ -11,6 +11,7 @@ from mlstead.cli._print import age, clean, console, figure, size, span, table
 from mlstead.cli._print import as_json as print_json
 from mlstead.cli._waiting import waits_for
 from mlstead.platform import Platform
+from mlstead.platform.context import HERE
 from mlstead.platform.runs import Details
 from mlstead.records.base import Run, State
 from mlstead.spec.expressions import as_text
@@ -64,7 +65,8 @@ def _head(run: Run) -> None:
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created))
     took = span((run.ended or time.time()) - run.started) if run.started else ""
     params = ", ".join(f"{key}={as_text(value)}" for key, value in run.params.items())
-    environment = "the one mlstead runs in" if run.kind == "job" else ""
+    here = run.kind == "job" and run.engine in HERE
+    environment = "the one mlstead runs in" if here else ""
     rows: list[tuple[str, object]] = [
         ("id", run.id),
         ("kind", run.kind),
@@ -84,6 +86,8 @@ def _head(run: Run) -> None:
         *[(clean(str(key)), _short(value)) for key, value in run.values.items()],
         ("code", run.code),
         ("environment", run.environment or environment),
+        ("image", run.status.get("image")),
+        ("on", clean(", ".join(run.status.get("hosts") or ())) if run.engine not in HERE else ""),
         ("cached from", run.cached),
         ("mlflow run", run.mlflow),
     ]

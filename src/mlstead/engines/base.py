@@ -204,6 +204,7 @@ class Status:
     """What an engine knows of one task.
 
     Times are seconds since the epoch, memory is bytes. ``detail`` is one line for people.
+    ``image`` is the container image that runs, by digest where that is known.
     """
 
     phase: Phase
@@ -219,6 +220,7 @@ class Status:
     started: float | None = None
     ended: float | None = None
     detail: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)

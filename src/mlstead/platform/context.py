@@ -19,6 +19,7 @@ from mlstead.errors import NotFoundError, UserError
 from mlstead.spec.names import check_project
 
 DEFAULT = "local"
+HERE = ("local", "memory")  # engines whose tasks run where mlstead does
 FILE = "contexts.json"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 

@@ -18,12 +18,11 @@ from mlstead.clients import tracking
 from mlstead.clients.secrets import SecretStore
 from mlstead.engines.base import Engine, Place
 from mlstead.errors import ConflictError, UserError
-from mlstead.platform.context import Context, engine_of, make_home
+from mlstead.platform.context import HERE, Context, engine_of, make_home
 from mlstead.records.base import SetCursor, Store
 from mlstead.work.base import Backends
 
 TAKE = "MLSTEAD_TAKE_RECORDS"
-HERE = ("local", "memory")  # engines whose tasks run where mlstead does
 
 
 def open_backends(home: Path, context: Context) -> Backends:

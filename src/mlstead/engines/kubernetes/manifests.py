@@ -18,6 +18,7 @@ CANCEL: Final = "mlstead.io/cancel"
 END: Final = "mlstead.io/end"
 ENDED: Final = "mlstead.io/ended"
 REQUEST: Final = "mlstead.io/request"
+SENT: Final = "mlstead.io/sent"  # when, in seconds: the cluster writes whole ones
 HOME: Final = "mlstead.io/home"
 TASK: Final = "mlstead.io/task"
 FAILURES: Final = "batch.kubernetes.io/job-index-failure-count"

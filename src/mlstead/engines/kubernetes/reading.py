@@ -64,7 +64,7 @@ class _Reader:
         self._notes = job["metadata"].get("annotations") or {}
         self._task = job["metadata"]["labels"][manifests.TASK]
         created = seconds(job["metadata"].get("creationTimestamp")) or 0.0
-        self._created = created
+        self._created = float(self._notes.get(manifests.SENT) or created)
         self._attempts: dict[int, list[Object]] = {}
         latest: dict[tuple[int, int], Object] = {}
         for pod in sorted(pods, key=lambda it: str(it["metadata"].get("creationTimestamp"))):
@@ -99,7 +99,22 @@ class _Reader:
         return TaskEvent(self._task, number, status.phase, time, status, "", retried)
 
     def _bare(self, phase: Phase, number: int) -> Status:
-        return Status(phase, attempt=number, memory_limit=self._limit, submitted=self._created)
+        return Status(
+            phase,
+            attempt=number,
+            memory_limit=self._limit,
+            submitted=self._created,
+            image=self._image(number),
+        )
+
+    def _image(self, number: int) -> str:
+        """Give the image of an attempt: by digest, as its node says once it has it."""
+        for pod in self._attempts.get(number, []):
+            for one in pod.get("status", {}).get("containerStatuses") or []:
+                if "@sha256:" in (one.get("imageID") or ""):
+                    return str(one["imageID"])
+        (container,) = self._job["spec"]["template"]["spec"]["containers"]
+        return str(container["image"])
 
     def _phases(self, number: int, status: Status, queued: float, retried: bool) -> list[TaskEvent]:
         """List the phases up to the one an attempt is in."""
@@ -110,7 +125,7 @@ class _Reader:
             ]  # fmt: skip
         pods = self._attempts.get(number, [])
         times = [self._scheduled(pod) for pod in pods]
-        begun = min((it for it in times if it is not None), default=queued)
+        begun = max(queued, min((it for it in times if it is not None), default=queued))
         under_way = self._bare(Phase.STARTING, number)
         under_way = dataclasses.replace(under_way, hosts=status.hosts)
         found.append(self._event(number, begun, under_way))

@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 import tempfile
+import time
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +71,7 @@ class Sender:
         own = [self._make(space, *it) for it in self._parts(submission, uploads | values)]
         job = manifests.filled(request["job"], image, runner)
         notes = {**job["metadata"]["annotations"], manifests.REQUEST: digest}
+        notes[manifests.SENT] = f"{time.time():.3f}"
         job = {**job, "metadata": {**job["metadata"], "annotations": notes}}
         try:
             made = self._cluster.create(jobs, job)
