@@ -16,11 +16,12 @@ VERBS: dict[str, str] = {
     "site": "Make a cluster of machines, look at it, change it, take it away.",
     "bundle": "Make programs and images installable without internet; load the images.",
     "context": "List, add and choose the places where work goes; choose the cluster.",
+    "doctor": "Check the place where work goes, and say what is missing.",
     "schema": "Print the JSON Schema of work and site files.",
     "fix": "Rewrite an older work file to today's version.",
     "drive": "Drive open runs (mlstead starts this itself).",
 }
 
 HIDDEN = frozenset({"drive"})
-# Never given to the warm process: three ask for text on the terminal, one lives long.
-COLD = frozenset({"secret", "drive", "site", "bundle"})
+# Never given to the warm process: most may ask for text on the terminal, one lives long.
+COLD = frozenset({"secret", "drive", "site", "bundle", "context"})

@@ -224,6 +224,19 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Something that work needs, and whether it is there.
+
+    ``state`` is ``ok``, ``missing`` (work will fail) or ``limited`` (some of it will be refused).
+    """
+
+    name: str
+    state: Literal["ok", "missing", "limited"]
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskEvent:
     """One change of one attempt of a task; (task, attempt, phase) never repeats with other content.
 
@@ -265,6 +278,12 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def facts(self) -> Facts:
         """Say what there is; reads only."""
+
+    def check(self) -> Iterator[Check]:
+        """Look whether what tasks need is there; reads, and leaves nothing behind."""
+        facts = self.facts()
+        gpus = f", {len(facts.gpus)} GPUs" if facts.gpus else ""
+        yield Check("engine", "ok", f"cpu {facts.cpu:g}, memory {facts.memory >> 20} MiB{gpus}")
 
     @abc.abstractmethod
     def prepare(self, task: Task, facts: Facts) -> Submission:

@@ -13,8 +13,26 @@ from typing import Any, Final
 from mlstead.clients import kubernetes_login
 from mlstead.clients.kubernetes import Cluster, Object
 from mlstead.clients.objects import Objects
-from mlstead.engines.base import Engine, Facts, Phase, Reason, Status, Submission, Task, TaskEvent
-from mlstead.engines.kubernetes import manifests, nodes, prepare, reading, results, streams
+from mlstead.engines.base import (
+    Check,
+    Engine,
+    Facts,
+    Phase,
+    Reason,
+    Status,
+    Submission,
+    Task,
+    TaskEvent,
+)
+from mlstead.engines.kubernetes import (
+    checking,
+    manifests,
+    nodes,
+    prepare,
+    reading,
+    results,
+    streams,
+)
 from mlstead.engines.kubernetes.images import TaskImages
 from mlstead.engines.kubernetes.journal import Journal
 from mlstead.engines.kubernetes.sending import Sender, digest_of, prefix_of
@@ -84,6 +102,10 @@ class KubernetesEngine(Engine):
         found = nodes.facts(self._cluster, self._settings.folder, self._namespace)
         details = {**found.details, "image": self._settings.image}
         return dataclasses.replace(found, details=details)
+
+    def check(self) -> Iterator[Check]:
+        """Look at the cluster, the S3 server and the registry."""
+        return checking.checks(self._settings, self._login, self._cluster, self._namespace)
 
     def prepare(self, task: Task, facts: Facts) -> Submission:
         """Make the request; pure."""

@@ -52,10 +52,15 @@ class TaskImages:
                 None if environment is None else Environment(**environment),
             )
             cache = self._settings.home / "cache" / "images"
-            self._made[key] = image.build(wanted, self._login(registry), cache)
+            self._made[key] = image.build(wanted, self.login(registry), cache)
         return self._made[key]
 
-    def _login(self, registry: str) -> Login:
+    def login(self, registry: str) -> Login:
+        """Give the login of the registry that images go to.
+
+        Raises:
+            UserError: no password is known.
+        """
         one, address = self._settings, registry.partition("/")[0]
         password = os.environ.get(PASSWORD, "")
         if one.registry_user and not password:
