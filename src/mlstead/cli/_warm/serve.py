@@ -13,6 +13,8 @@ from pathlib import Path
 
 from mlstead.cli._warm import live, wire
 from mlstead.cli._warm.live import Sources
+from mlstead.errors import PlatformError
+from mlstead.platform import context as contexts
 
 IDLE_SECONDS = 600.0
 # What the frequent verbs load; the heavy parts (MLflow, Optuna, S3) stay where they are used.
@@ -26,6 +28,8 @@ LOADED = (
     "mlstead.work.sweep", "mlstead.work.pipeline", "mlstead.work.service", "mlstead.work.drive",
     "typer.rich_utils", "rich.live", "rich.progress_bar", "subprocess",
 )  # fmt: skip
+OF_CLUSTERS = ("mlstead.engines.kubernetes.engine", "mlstead.artifacts.s3")
+"""What they load besides, where some context is a cluster."""
 PRACTICE = "mlstead: 1\nkind: job\nname: practice\ncommand: ['true']\n"
 
 
@@ -43,7 +47,7 @@ def main() -> None:
     except BlockingIOError:
         return  # another one is there, or just starting
     began = time.time_ns()
-    for name in LOADED:
+    for name in (*LOADED, *(OF_CLUSTERS if _has_cluster() else ())):
         importlib.import_module(name)
     importlib.import_module("mlstead.spec.load").parse(PRACTICE)  # much is built on first use
     sources = Sources.loaded(began)
@@ -52,6 +56,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     Server(path, told, sources, lock).serve()
+
+
+def _has_cluster() -> bool:
+    """Say whether a context of this home is a cluster; a damaged file is told by who reads it."""
+    with suppress(PlatformError):
+        _, known = contexts.load(contexts.home_folder())
+        return any(it.engine == "kubernetes" for it in known.values())
+    return False
 
 
 class Server:
