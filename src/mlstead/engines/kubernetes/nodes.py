@@ -8,13 +8,12 @@ from typing import Any, Final
 
 from mlstead.clients.kubernetes import Cluster, Object
 from mlstead.engines.base import Facts, Reason
+from mlstead.engines.kubernetes.quantity import amount
 from mlstead.engines.kubernetes.reading import seconds
 from mlstead.errors import PlatformError, UserError
 
 _FRESH: Final = 300.0  # seconds
 _PATIENCE: Final = 3.0  # seconds that a Job may be without a pod before somebody asks why
-_UNITS: Final = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40,
-                 "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}  # fmt: skip
 _GPU: Final = "nvidia.com/gpu"
 
 
@@ -25,7 +24,9 @@ def facts(cluster: Cluster, folder: Path, namespace: str) -> Facts:
     """
     path = folder / "facts.json"
     known = _read(path)
-    if known is None or time.time() - known["time"] > _FRESH or known["server"] != cluster.server:
+    if known is not None and known["server"] != cluster.server:
+        known = None  # the context leads elsewhere now
+    if known is None or abs(time.time() - known["time"]) > _FRESH:
         known = _look(cluster, known)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         aside = path.with_name(f".facts.{uuid.uuid4().hex[:8]}")
@@ -77,14 +78,6 @@ def _node(item: Object) -> dict[str, Any]:
         "gpu": int(amount(has.get(_GPU, "0"))),
         "kind": labels.get("nvidia.com/gpu.product", "gpu"),
     }
-
-
-def amount(text: str) -> float:
-    """Read a quantity: ``1500m`` is 1.5, ``2Gi`` is 2147483648."""
-    for unit, factor in _UNITS.items():
-        if text.endswith(unit):
-            return float(text.removesuffix(unit)) * factor
-    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
 
 
 def why_no_pod(cluster: Cluster, namespace: str, job: Object) -> tuple[Reason | None, str]:

@@ -9,12 +9,15 @@ from typing import Any
 from mlstead.engines.base import Phase, Reason, Status, TaskEvent
 from mlstead.engines.kubernetes import manifests
 from mlstead.engines.kubernetes.manifests import CANCEL, END, FAILURES, Object
+from mlstead.engines.kubernetes.quantity import amount
 
 Ends = Callable[[int, int], Mapping[str, Any] | None]
 """Gives what a worker of an attempt wrote down at its end, where its pod is gone."""
 _DISRUPTIONS = {"PreemptionByScheduler": Reason.PREEMPTED, "EvictionByEvictionAPI": Reason.EVICTED,
                 "TerminationByKubelet": Reason.EVICTED}  # fmt: skip
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_DELETED = {"phase": "lost", "reason": "lost", "detail": "its pod was deleted"}
+_TOLD = ("succeeded", "failed", "cancelled")
 _PROGRAM = ("StartError", "ContainerCannotRun", "RunContainerError")
 
 
@@ -60,8 +63,9 @@ class _Reader:
         self._count = spec["completions"]
         self._most = int(spec.get("backoffLimitPerIndex") or 0)
         (container,) = spec["template"]["spec"]["containers"]
-        self._limit = int(container["resources"]["limits"]["memory"]) - manifests.OVERHEAD
-        self._notes = job["metadata"].get("annotations") or {}
+        self._limit = int(amount(container["resources"]["limits"]["memory"])) - manifests.OVERHEAD
+        notes = job["metadata"].get("annotations") or {}
+        self._note = str(notes.get(END) or notes.get(CANCEL) or "")
         self._task = job["metadata"]["labels"][manifests.TASK]
         created = seconds(job["metadata"].get("creationTimestamp")) or 0.0
         self._created = float(self._notes.get(manifests.SENT) or created)
@@ -83,9 +87,15 @@ class _Reader:
             retried = self._retried(number, status)
             found += self._phases(number, status, queued, retried)
             queued = status.ended or queued
-            if retried and number + 1 not in self._attempts:
-                waiting = self._bare(Phase.QUEUED, number + 1)
-                found.append(self._event(number + 1, queued, waiting))
+            if retried and number + 1 > max(self._attempts):
+                found += self._waiting(number + 1, queued)
+        return found
+
+    def _waiting(self, number: int, queued: float) -> list[TaskEvent]:
+        """List what is told of an attempt that is to come, and may have been called off."""
+        found = [self._event(number, queued, self._bare(Phase.QUEUED, number))]
+        if ended := self._stopped(number, [], [], {}):
+            found.append(self._event(number, ended.ended or queued, ended))
         return found
 
     def now(self) -> Status:
@@ -119,10 +129,10 @@ class _Reader:
     def _phases(self, number: int, status: Status, queued: float, retried: bool) -> list[TaskEvent]:
         """List the phases up to the one an attempt is in."""
         found = [self._event(number, queued, self._bare(Phase.QUEUED, number))]
-        if status.phase is Phase.QUEUED or (status.phase is Phase.CANCELLED and not status.hosts):
-            return found if status.phase is Phase.QUEUED else [
-                *found, self._event(number, status.ended or queued, status)
-            ]  # fmt: skip
+        if status.phase is Phase.QUEUED:
+            return found
+        if status.phase is Phase.CANCELLED and not status.hosts and status.started is None:
+            return [*found, self._event(number, status.ended or queued, status)]
         pods = self._attempts.get(number, [])
         times = [self._scheduled(pod) for pod in pods]
         begun = max(queued, min((it for it in times if it is not None), default=queued))
@@ -152,9 +162,8 @@ class _Reader:
         whole = len(ends) == self._count and not live
         if whole and not bad:
             return self._ended(number, pods, list(ends.values()))
-        if (self._notes.get(END) or self._notes.get(CANCEL)) and number >= max(
-            self._attempts, default=1
-        ):
+        last = number >= max(self._attempts, default=1)
+        if last and self._note and not self._was_to_go_on(number, pods):
             return self._stopped(number, pods, live, ends) or self._under_way(number, pods)
         if live or not ends:
             return self._under_way(number, pods)
@@ -168,15 +177,10 @@ class _Reader:
         ends: Mapping[int, Mapping[str, Any]],
     ) -> Status | None:  # fmt: skip
         """Say how an attempt ended that we stopped ourselves; None if it has not ended yet."""
-        note = self._notes.get(END) or self._notes.get(CANCEL)
-        if not note or live:
-            return None
         status = self._job.get("status", {})
-        if status.get("active") or status.get("terminating"):
+        if live or status.get("active") or status.get("terminating") or not self._is_stopped():
             return None
-        if not (_condition(self._job, "Suspended") or is_over(self._job)):
-            return None
-        said = json.loads(note)
+        said = json.loads(self._note)
         base = self._ended(number, pods, list(ends.values())) if ends else None
         ended = max(float(said["time"]), (base and base.ended) or 0.0)
         known = base or self._bare(Phase.CANCELLED, number)
@@ -187,6 +191,11 @@ class _Reader:
             started=known.started, hosts=_hosts(pods),
         )  # fmt: skip
 
+    def _is_stopped(self) -> bool:
+        """Say whether Kubernetes has done what we asked for when we stopped the task."""
+        over = _condition(self._job, "Suspended") is not None or is_over(self._job)
+        return bool(self._note) and over
+
     def _all_ends(self, number: int, pods: Sequence[Object]) -> dict[int, Mapping[str, Any]]:
         """Give how each worker of an attempt ended, as far as it did."""
         found: dict[int, Mapping[str, Any]] = {}
@@ -195,14 +204,25 @@ class _Reader:
                 found[_index(pod)] = self._end_of(pod)
         later = max(self._attempts, default=1) > number
         gone = [it for it in range(self._count) if it not in {_index(pod) for pod in pods}]
-        if not gone or not (later or is_over(self._job)):
+        if not gone or not (later or is_over(self._job) or self._is_stopped()):
             return found
         for worker in gone:
             kept = self._ends(number, worker)
-            lost = {"phase": "lost", "reason": "lost", "detail": "its pod is gone"}
-            if kept is not None or not found:
-                found[worker] = kept or lost | {"reason": self._why_over()}
+            lost = {"phase": "lost", "reason": self._why_over(), "time": self._gone_at(number)}
+            if kept is not None and kept["phase"] == "cancelled":
+                # who ended it was not us, or the Job would say so
+                found[worker] = {**lost, **kept, **_DELETED, "reason": lost["reason"]}
+            elif kept is not None or not found:
+                found[worker] = kept or lost | {"detail": "its pod is gone"}
         return found
+
+    def _gone_at(self, number: int) -> float:
+        """Say when an attempt had ended at the latest whose pods are gone."""
+        later = [pod for it, pods in self._attempts.items() if it > number for pod in pods]
+        made = [seconds(pod["metadata"].get("creationTimestamp")) for pod in later]
+        over = _condition(self._job, "Failed", "Complete", "FailureTarget", "Suspended") or {}
+        times = [it for it in (*made, seconds(over.get("lastTransitionTime"))) if it is not None]
+        return min(times, default=self._created)
 
     def _why_over(self) -> str:
         over = _condition(self._job, "Failed", "FailureTarget") or {}
@@ -212,10 +232,7 @@ class _Reader:
         """Give how a pod ended, in the words of its first process if it left some."""
         terminated = _terminated(pod)
         end: dict[str, Any] = {"phase": "failed", "reason": "error", "detail": ""}
-        try:
-            end = {**end, **json.loads(terminated.get("message") or "")}
-        except (ValueError, TypeError):
-            end = {**end, **self._end_without_words(pod, terminated)}
+        end |= _words(terminated) or self._end_without_words(pod, terminated)
         end.setdefault("started", seconds(terminated.get("startedAt")))
         end.setdefault("time", seconds(terminated.get("finishedAt")) or self._created)
         disruption = _condition(pod, "DisruptionTarget")
@@ -224,7 +241,7 @@ class _Reader:
             end |= {"phase": "lost" if reason is Reason.LOST else "failed", "reason": str(reason),
                     "detail": disruption.get("message") or "its pod was taken away"}  # fmt: skip
         elif end["phase"] == "cancelled":
-            end |= {"phase": "lost", "reason": "lost", "detail": "its pod was deleted"}
+            end |= _DELETED
         return end
 
     def _end_without_words(self, pod: Object, terminated: Object) -> dict[str, Any]:
@@ -275,9 +292,8 @@ class _Reader:
 
     def _under_way(self, number: int, pods: Sequence[Object]) -> Status:
         """Say how far an attempt is that has not ended."""
-        running = [seconds(it["startedAt"]) for it in map(_running, pods) if it]
-        ended = [self._end_of(pod).get("started") for pod in pods if not is_live(pod)]
-        starts = [it for it in [*running, *ended] if it is not None]
+        begun = [seconds((_running(pod) or _terminated(pod)).get("startedAt")) for pod in pods]
+        starts = [it for it in begun if it is not None]
         hosts = _hosts(pods)
         if len(starts) == self._count:
             status = self._bare(Phase.RUNNING, number)
@@ -292,10 +308,23 @@ class _Reader:
             return False
         if number < max(self._attempts, default=1):
             return True
-        if is_over(self._job) or self._notes.get(CANCEL) or self._notes.get(END):
-            return False
         pods = self._attempts.get(number, [])
+        if self._note:
+            return self._was_to_go_on(number, pods)
+        return not is_over(self._job) and self._may_go_on(number, pods)
+
+    def _may_go_on(self, number: int, pods: Sequence[Object]) -> bool:
         return number <= self._most and all(self._counts(pod) for pod in pods)
+
+    def _was_to_go_on(self, number: int, pods: Sequence[Object]) -> bool:
+        """Say whether an attempt had ended by itself, and another was due, before we stopped all.
+
+        Who stops a Job has its pods deleted, so one that is not had ended before.
+        """
+        if not pods or is_over(self._job):
+            return False
+        ended = all(not is_live(it) and not it["metadata"].get("deletionTimestamp") for it in pods)
+        return ended and self._may_go_on(number, pods)
 
     def _counts(self, pod: Object) -> bool:
         """Say whether the policy of the Job has a pod's end count as a try, not as the end."""
@@ -348,6 +377,21 @@ def image_problem(pod: Object) -> str:
         if waiting.get("reason") in _IMAGE:
             return str(waiting.get("message") or waiting["reason"])
     return ""
+
+
+def _words(terminated: Object) -> dict[str, Any]:
+    """Give what the first process of a pod said of its end; {} if those are not its words.
+
+    Where it could say nothing, the end of the program's log stands there, which may be JSON too.
+    """
+    try:
+        said = json.loads(terminated.get("message") or "")
+    except (ValueError, RecursionError):
+        return {}
+    ours = isinstance(said, dict) and {"phase", "reason", "attempt", "worker", "time"} <= set(said)
+    if not ours or said["phase"] not in _TOLD or said["reason"] not in (None, *Reason):
+        return {}
+    return dict(said)
 
 
 def _states(pod: Object) -> list[Object]:
