@@ -263,9 +263,12 @@ class KubernetesEngine(Engine):
 
     def _lose(self, task: str) -> None:
         status = results.written_end(self._objects, prefix_of(self._settings, task))
-        if status is None:
+        attempt = self._journal.attempt(task)
+        if status is None or status.attempt < attempt:  # an earlier one was tried again
             detail = "its Job is gone: somebody deleted it"
-            status = Status(Phase.LOST, Reason.LOST, ended=time.time(), detail=detail)
+            status = Status(
+                Phase.LOST, Reason.LOST, attempt=attempt, ended=time.time(), detail=detail
+            )
         ended = TaskEvent(
             task, status.attempt, status.phase, status.ended or time.time(), status, ""
         )

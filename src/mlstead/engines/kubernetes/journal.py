@@ -10,7 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file = folder / "events.jsonl"
+        self._pending = folder / "events.pending"
         self._read = 0
         self._open: dict[str, _Open] = {}
         self._loaded = 0
@@ -44,9 +45,13 @@ class Journal:
             return 0
 
     def place(self, cursor: str) -> int:
-        """Give the place that a cursor means; the beginning for what is none."""
-        place = int(cursor) if cursor.isdecimal() else 0
-        return place if place <= self.size() else 0
+        """Give the place that a cursor means; the beginning for what is none, such as another's."""
+        place = int(cursor) if cursor.isascii() and cursor.isdecimal() and len(cursor) < 19 else 0
+        if not 0 < place <= self.size():
+            return 0
+        with self._file.open("rb") as file:
+            file.seek(place - 1)
+            return place if file.read(1) == b"\n" else 0
 
     def events(self, after: str) -> Iterator[TaskEvent]:
         """Give the events behind a cursor."""
@@ -67,11 +72,16 @@ class Journal:
         """Name the tasks that were told of and have not ended, as far as was read."""
         return set(self._open)
 
+    def attempt(self, task_id: str) -> int:
+        """Give the last attempt that was told of a task that has not ended."""
+        told = self._open[task_id].told if task_id in self._open else set()
+        return max((number for number, _ in told), default=1)
+
     def ended(self, task_id: str) -> dict[str, Any] | None:
         """Give how a task ended: ``status`` and ``request``; None if it has not."""
         try:
             found: dict[str, Any] = json.loads(self._end_file(task_id).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # a power cut leaves empty files
             return None
         return found
 
@@ -100,8 +110,10 @@ class Journal:
 
     def _catch_up(self) -> None:
         """Learn what is open: from the last starting point, and what came after it."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            self._put(json.loads(self._pending.read_bytes()))  # a process was killed in there
         if not self._read:
-            with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+            with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
                 start = json.loads((self._folder / "events.start").read_bytes())
                 if start["place"] <= self.size():
                     self._read = self._loaded = start["place"]
@@ -133,16 +145,19 @@ class Journal:
     def _write(self, adding: "Adding") -> None:
         if not adding.new:
             return
-        for event in adding.new:
-            if event.phase.final and not event.retried:
-                content = {
-                    "status": asdict(event.status),
-                    "request": adding.requests[event.task_id],
-                }
-                self._keep(self._end_file(event.task_id), content)
-        lines = b"".join(json.dumps(_plain(event)).encode() + b"\n" for event in adding.new)
-        with self._file.open("ab") as file:
-            file.write(lines)
+        ends = {
+            event.task_id: {
+                "status": asdict(event.status),
+                "request": adding.requests[event.task_id],
+            }
+            for event in adding.new
+            if event.phase.final and not event.retried
+        }
+        lines = "".join(json.dumps(_plain(event)) + "\n" for event in adding.new)
+        content = {"place": self.size(), "lines": lines, "ends": ends}
+        if ends:  # all of it or nothing: who is told of an end must find it, and the other way
+            self._keep(self._pending, content)
+        self._put(content)
         for event in adding.new:
             self._take(event)
         self._read = self.size()
@@ -150,6 +165,19 @@ class Journal:
             told = {task: sorted(it.told) for task, it in self._open.items()}
             self._keep(self._folder / "events.start", {"place": self._read, "open": told})
             self._loaded = self._read
+
+    def _put(self, content: Mapping[str, Any]) -> None:
+        """Write what is new, however much of it was written before."""
+        lines = content["lines"].encode()
+        with self._file.open("a+b") as file:
+            file.seek(content["place"])
+            if file.read() != lines:
+                file.truncate(content["place"])
+                file.write(lines)
+        for task, end in content["ends"].items():
+            self._keep(self._end_file(task), end)
+        if content["ends"]:
+            self._pending.unlink(missing_ok=True)
 
     def _keep(self, path: Path, content: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,12 +198,33 @@ class Adding:
         self.requests: dict[str, str] = {}
 
     def add(self, events: list[TaskEvent], request: str) -> bool:
-        """Add those events of one task that were not told yet; say whether it has ended."""
-        told = self._known[events[0].task_id].told if events[0].task_id in self._known else set()
-        self.requests[events[0].task_id] = request
-        before = len(self.new)
-        self.new += [it for it in events if (it.attempt, str(it.phase)) not in told]
-        return any(it.phase.final and not it.retried for it in self.new[before:])
+        """Add those events of one task that were not told yet; say whether it has ended.
+
+        What comes before the last that was told is not told any more, but for the end: it may be
+        seen of an earlier attempt where the pods of the last are gone, and belongs to the last.
+        """
+        task = events[0].task_id
+        told = self._known[task].told if task in self._known else set()
+        self.requests[task] = request
+        last = max(((number, _order(phase)) for number, phase in told), default=(0, 0))
+        ended = False
+        for event in events:
+            ends = event.phase.final and not event.retried
+            if (event.attempt, _order(event.phase)) > last:
+                self.new.append(event)
+            elif ends:
+                self.new.append(_moved(event, last[0]))
+            ended = ended or ends
+        return ended
+
+
+def _order(phase: str) -> int:
+    """Number the phases in the order in which an attempt has them; its ends are one."""
+    return list(Phase).index(Phase.SUCCEEDED if Phase(phase).final else Phase(phase))
+
+
+def _moved(event: TaskEvent, attempt: int) -> TaskEvent:
+    return replace(event, attempt=attempt, status=replace(event.status, attempt=attempt))
 
 
 def _plain(event: TaskEvent) -> dict[str, Any]:
