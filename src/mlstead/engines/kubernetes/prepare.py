@@ -1,5 +1,6 @@
 """Turns a Task into what is sent to a cluster: the Job, and what its pods are given; pure."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -38,7 +39,8 @@ def prepare(task: Task, facts: Facts, settings: Settings) -> Submission:
             hint="add `image:`, or mlstead context add … --image HOST/NAME:TAG",
         )
     given = manifests.given(task, settings)
-    if len(str(given)) > _LARGEST:
+    params = thawed(task.params)
+    if len(json.dumps(given)) + len(json.dumps(params)) > _LARGEST:
         raise UserError(
             "command, env and params: together more than 900 kB",
             hint="give large values as data, by a file",
@@ -48,7 +50,7 @@ def prepare(task: Task, facts: Facts, settings: Settings) -> Submission:
         "namespace": str(facts.details.get("namespace") or "default"),
         "job": job,
         "task": given,
-        "params": thawed(task.params),
+        "params": params,
         "image": task.image or settings.image,
         "code": None if task.code is None else _plain(task.code),
         "environment": None if task.environment is None else _plain(task.environment),

@@ -70,7 +70,7 @@ class Sender:
         values = {f"secret.{it}": secrets[it] for it in request["secrets"]}
         own = [self._make(space, *it) for it in self._parts(submission, uploads | values)]
         job = manifests.filled(request["job"], image, runner)
-        notes = {**job["metadata"]["annotations"], manifests.REQUEST: digest}
+        notes = {**job["metadata"].get("annotations", {}), manifests.REQUEST: digest}
         notes[manifests.SENT] = f"{time.time():.3f}"
         job = {**job, "metadata": {**job["metadata"], "annotations": notes}}
         try:
