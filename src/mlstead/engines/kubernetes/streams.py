@@ -19,11 +19,10 @@ class Pieces:
         self._objects = objects
         self._prefix = f"{prefix}{kind}/"
 
-    def find(self, attempt: int | None = None) -> dict[tuple[int, int], list[tuple[int, Stat]]]:
+    def find(self, below: str = "") -> dict[tuple[int, int], list[tuple[int, Stat]]]:
         """Give the pieces by attempt and rank: the offset of each, and its object."""
         found: dict[tuple[int, int], list[tuple[int, Stat]]] = {}
-        below = self._prefix if attempt is None else f"{self._prefix}{attempt}/"
-        for stat in self._objects.list(below):
+        for stat in self._objects.list(f"{self._prefix}{below}"):
             match = _PIECE.fullmatch(stat.key.removeprefix(self._prefix))
             if match:
                 key = (int(match[1]), int(match[2]))
@@ -31,22 +30,23 @@ class Pieces:
         return found
 
     def read(self, attempt: int, rank: int, offset: int, limit: int) -> bytes:
-        """Give bytes of one stream from an offset on, as far as they are there."""
+        """Give bytes of one stream from an offset on, up to the first that is not there (yet)."""
         parts = []
-        below = f"{self._prefix}{attempt}/{rank}/"
-        for stat in self._objects.list(below):
-            start = int(stat.key.removeprefix(below))
-            if start + stat.size <= offset or limit <= 0:
-                continue
-            first = max(0, offset - start)
+        found = self.find(f"{attempt}/{rank}/").get((attempt, rank), [])
+        for start, stat in sorted(found, key=lambda it: it[0]):
+            if start > offset or limit <= 0:
+                break
+            first = offset - start
             wanted = min(stat.size - first, limit)
-            parts.append(self._objects.get(stat.key, first, wanted))
-            limit -= wanted
+            if wanted > 0:
+                parts.append(self._objects.get(stat.key, first, wanted))
+                offset += wanted
+                limit -= wanted
         return b"".join(parts)
 
-    def content(self, stat: Stat) -> bytes:
-        """Give one piece."""
-        return self._objects.get(stat.key)
+    def content(self, stat: Stat, first: int) -> bytes:
+        """Give what one piece has from a byte on."""
+        return self._objects.get(stat.key, first)
 
 
 def logs(
@@ -106,9 +106,11 @@ class _Tail:
     def take(self, pieces: Pieces, found: list[tuple[int, Stat]], several: bool) -> Iterator[bytes]:
         self._named = self._named or (several and bool(self._name))
         for start, stat in sorted(found, key=lambda it: it[0]):
-            if start < self._at or start > self._at:
-                continue  # read already, or what comes before it is still on its way
-            data = pieces.content(stat)
+            if start > self._at:
+                return  # what comes before it is still on its way
+            if start + stat.size <= self._at:
+                continue
+            data = pieces.content(stat, self._at - start)
             self._at += len(data)
             if not self._named:
                 yield data

@@ -224,7 +224,8 @@ def test_what_a_node_holds_is_taken(wanted: Resources) -> None:
 
 
 def test_without_figures_nothing_is_refused_for_its_size() -> None:
-    for details in ({}, {"nodes": []}):
+    many: list[dict[str, Any]] = [{}, {"nodes": []}]
+    for details in many:
         assert prepare(task(resources=Resources(999)), Facts(0, 0, (), details), SETTINGS)
 
 
