@@ -396,8 +396,8 @@ class KubernetesEngine(Engine):
     def outputs(self, task_id: str) -> str:
         """Bring what the last attempt left, once, and give its folder."""
         self._find(task_id)
-        prefix = prefix_of(self._settings, task_id)
-        return str(results.bring(self._objects, prefix, self._settings.folder, task_id))
+        prefix, attempt = prefix_of(self._settings, task_id), self.status(task_id).attempt
+        return str(results.bring(self._objects, prefix, self._settings.folder, task_id, attempt))
 
     def leaves_nothing(self, task_id: str) -> bool:
         """Say whether a task left no output, without bringing it here."""

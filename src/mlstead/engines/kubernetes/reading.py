@@ -18,6 +18,7 @@ _DISRUPTIONS = {"PreemptionByScheduler": Reason.PREEMPTED, "EvictionByEvictionAP
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _DELETED = {"phase": "lost", "reason": "lost", "detail": "its pod was deleted"}
 _TOLD = ("succeeded", "failed", "cancelled")
+_NUMBERS = ("started", "peak", "code", "signal", "rank")
 _PROGRAM = ("StartError", "ContainerCannotRun", "RunContainerError")
 
 
@@ -34,6 +35,22 @@ def events(job: Object, pods: Sequence[Object], ends: Ends) -> list[TaskEvent]:
 def now(job: Object, pods: Sequence[Object], ends: Ends) -> Status:
     """Say how far a task is, with what it waits for."""
     return _Reader(job, pods, ends).now()
+
+
+def words(text: str | bytes) -> dict[str, Any]:
+    """Give what the first process of a pod said of its end; {} if those are not its words.
+
+    Where it could say nothing, the end of the program's log stands there, which may be JSON too.
+    """
+    try:
+        said = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return {}
+    ours = isinstance(said, dict) and {"phase", "reason", "attempt", "worker", "time"} <= set(said)
+    if not ours or said["phase"] not in _TOLD or said["reason"] not in (None, *Reason):
+        return {}
+    numbers = [said[name] for name in _NUMBERS if said.get(name) is not None]
+    return dict(said) if all(type(it) in (int, float) for it in (said["time"], *numbers)) else {}
 
 
 def is_live(pod: Object) -> bool:
@@ -232,7 +249,7 @@ class _Reader:
         """Give how a pod ended, in the words of its first process if it left some."""
         terminated = _terminated(pod)
         end: dict[str, Any] = {"phase": "failed", "reason": "error", "detail": ""}
-        end |= _words(terminated) or self._end_without_words(pod, terminated)
+        end |= words(terminated.get("message") or "") or self._end_without_words(pod, terminated)
         end.setdefault("started", seconds(terminated.get("startedAt")))
         end.setdefault("time", seconds(terminated.get("finishedAt")) or self._created)
         disruption = _condition(pod, "DisruptionTarget")
@@ -377,21 +394,6 @@ def image_problem(pod: Object) -> str:
         if waiting.get("reason") in _IMAGE:
             return str(waiting.get("message") or waiting["reason"])
     return ""
-
-
-def _words(terminated: Object) -> dict[str, Any]:
-    """Give what the first process of a pod said of its end; {} if those are not its words.
-
-    Where it could say nothing, the end of the program's log stands there, which may be JSON too.
-    """
-    try:
-        said = json.loads(terminated.get("message") or "")
-    except (ValueError, RecursionError):
-        return {}
-    ours = isinstance(said, dict) and {"phase", "reason", "attempt", "worker", "time"} <= set(said)
-    if not ours or said["phase"] not in _TOLD or said["reason"] not in (None, *Reason):
-        return {}
-    return dict(said)
 
 
 def _states(pod: Object) -> list[Object]:

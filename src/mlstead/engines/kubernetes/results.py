@@ -1,16 +1,16 @@
 """What a task left in S3: its outputs, brought to this laptop, and how its pods said they ended."""
 
-import json
 import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from mlstead.clients.objects import Objects
 from mlstead.engines.base import Phase, Reason, Status
+from mlstead.engines.kubernetes import reading
 from mlstead.errors import NotFoundError, UserError
 
 _OUTPUTS: Final = re.compile(r"(\d+)/(\d+)\.tar")
@@ -22,22 +22,24 @@ def place(folder: Path, task_id: str) -> Path:
     return folder / "outputs" / task_id[-2:] / task_id
 
 
-def bring(objects: Objects, prefix: str, folder: Path, task_id: str) -> Path:
-    """Give the outputs folder of the last attempt, brought here the first time.
+def bring(objects: Objects, prefix: str, folder: Path, task_id: str, attempt: int) -> Path:
+    """Give the outputs folder of an attempt, brought here the first time.
 
     Of several ranks, those of rank 0 are kept; what every rank had to write is ``name/<rank>``.
+
+    Raises:
+        UserError: what lies there is not what a pod leaves, or cannot be written here.
     """
     target = place(folder, task_id)
     if target.is_dir():
         return target
-    found: dict[int, dict[int, str]] = {}
-    for stat in objects.list(f"{prefix}outputs/"):
+    ranks: dict[int, str] = {}
+    for stat in objects.list(f"{prefix}outputs/{attempt}/"):
         if match := _OUTPUTS.fullmatch(stat.key.removeprefix(f"{prefix}outputs/")):
-            found.setdefault(int(match[1]), {})[int(match[2])] = stat.key
+            ranks[int(match[2])] = stat.key
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
     try:
-        ranks = found.get(max(found, default=0), {})
         for rank, key in sorted(ranks.items()):
             (aside / str(rank)).mkdir()
             _unpack(objects, key, aside / str(rank))
@@ -57,7 +59,10 @@ def _join(aside: Path, ranks: list[int]) -> None:
     for rank in ranks:
         for entry in (aside / str(rank)).iterdir() if rank else ():
             whole = aside / "0" / entry.name
-            whole.mkdir(exist_ok=True)
+            if not whole.is_symlink():
+                whole.mkdir(exist_ok=True)
+            if entry.is_symlink() or whole.is_symlink():  # whatever lies behind it is not ours
+                raise UserError(f"outputs: {entry.name!r} of rank {rank} is a link")
             (entry / str(rank)).rename(whole / str(rank))
 
 
@@ -67,19 +72,35 @@ def _unpack(objects: Objects, key: str, target: Path) -> None:
         file.seek(0)
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
-                archive.extractall(target, filter=_inside)
+                items = archive.getmembers()
+                _check_hard_links(items, target)
+                links = [item for item in items if item.issym()]
+                # no link is there yet that the files or each other could be led astray by
+                others = [item for item in items if not item.issym()]
+                archive.extractall(target, others, filter="data")
+                for item in links:
+                    _link(archive, item, target)
         except (tarfile.TarError, EOFError) as error:
             raise UserError(f"outputs: cannot be unpacked: {error}") from error
 
 
-def _inside(item: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-    """Let nothing out of the folder; a link is written as it is, and judged when it is kept."""
-    if item.issym():
-        name = Path(item.name)
-        if name.is_absolute() or ".." in name.parts:
-            raise tarfile.OutsideDestinationError(item, path)
-        return item
-    return tarfile.data_filter(item, path)
+def _check_hard_links(items: Sequence[tarfile.TarInfo], target: Path) -> None:
+    """Let hard links be of files before them: of others, tarfile makes what it does not look at."""
+    files: set[str] = set()
+    for item in items:
+        if item.islnk() and item.linkname not in files:
+            raise tarfile.LinkOutsideDestinationError(item, str(target))
+        if item.isreg() or item.islnk():
+            files.add(item.name)
+
+
+def _link(archive: tarfile.TarFile, item: tarfile.TarInfo, target: Path) -> None:
+    """Write a link as it is: where it leads is judged when it is kept."""
+    name = Path(item.name)
+    folders = [target / it for it in name.parents]
+    if name.is_absolute() or ".." in name.parts or any(it.is_symlink() for it in folders):
+        raise tarfile.OutsideDestinationError(item, str(target))
+    archive.extract(item, target, filter="fully_trusted")
 
 
 def drop(folder: Path, task_id: str) -> None:
@@ -90,10 +111,10 @@ def drop(folder: Path, task_id: str) -> None:
 def end_of(objects: Objects, prefix: str, attempt: int, worker: int) -> Mapping[str, Any] | None:
     """Give how a worker wrote that it ended; None if it did not."""
     try:
-        found: dict[str, Any] = json.loads(objects.get(f"{prefix}end/{attempt}/{worker}.json"))
-    except (NotFoundError, ValueError):
+        text = objects.get(f"{prefix}end/{attempt}/{worker}.json")
+    except NotFoundError:
         return None
-    return found
+    return reading.words(text) or None
 
 
 def written_end(objects: Objects, prefix: str) -> Status | None:
