@@ -109,7 +109,7 @@ class Cluster:
                     answer.read()
                     raise _problem(answer, "GET", path)
                 opened(answer.extensions["network_stream"].get_extra_info("socket"))
-                for line in answer.iter_lines():
+                for line in _lines(answer):
                     event = json.loads(line)
                     if event["type"] == "ERROR":
                         if event["object"].get("code") == httpx.codes.GONE:
@@ -123,7 +123,13 @@ class Cluster:
         self, method: str, path: str, content: Object | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Object:  # fmt: skip
-        found: Object = self._send(method, path, content, query or {}).json()
+        try:
+            found: Object = self._send(method, path, content, query or {}).json()
+        except ValueError as error:
+            raise UserError(
+                f"{self.server} does not answer as a cluster does",
+                hint="look at the server of the kubeconfig, and for a proxy before it",
+            ) from error
         return found
 
     def _send(
@@ -175,10 +181,19 @@ class Cluster:
         return UnavailableError(f"{self.server} does not answer: {text[:_TOLD]}")
 
 
+def _lines(answer: httpx.Response) -> Iterator[bytes]:
+    """Give whole lines; an object may have in it what is a line's end in other texts."""
+    rest = b""
+    for piece in answer.iter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line for line in lines if line)
+
+
 def _problem(answer: httpx.Response, method: str, path: str) -> PlatformError:
     """Say what a bad answer means."""
     try:
-        said = str(answer.json().get("message") or "")
+        told = answer.json()
+        said = str(told.get("message") or "") if isinstance(told, dict) else str(told)
     except ValueError:
         said = answer.text
     text = (said or answer.reason_phrase)[:_TOLD]
