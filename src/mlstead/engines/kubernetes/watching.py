@@ -38,9 +38,13 @@ class Kept:
 
     def list(self) -> dict[str, Object]:
         """Ask for all objects now, without a watch."""
+        return self._ask()[0]
+
+    def _ask(self) -> tuple[dict[str, Object], str]:
+        """Give all objects, and the version from which a watch goes on."""
         found = self._cluster.get(self._path, labelSelector=self._selector)
-        self._version = found["metadata"]["resourceVersion"]
-        return {it["metadata"]["name"]: it for it in found["items"]}
+        items = {it["metadata"]["name"]: it for it in found["items"]}
+        return items, found["metadata"]["resourceVersion"]
 
     def objects(self) -> dict[str, Object]:
         """Give the objects as they were last told of."""
@@ -50,7 +54,8 @@ class Kept:
     @property
     def watched(self) -> bool:
         """True while a thread watches and knows everything."""
-        return self._thread is not None and self.listed.is_set() and self.problem is None
+        alive = self._thread is not None and self._thread.is_alive()
+        return alive and self.listed.is_set() and self.problem is None
 
     def start(self) -> None:
         """Watch in a thread of its own, unless one does."""
@@ -73,7 +78,8 @@ class Kept:
     def _opened(self, connection: Any) -> None:
         self._socket = connection
         if self._ended.is_set():
-            connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _live(self) -> None:
         tries = 0
@@ -85,6 +91,7 @@ class Kept:
                 self._follow()
             except ExpiredError:
                 self.listed.clear()
+                self._ended.wait(_PAUSES[0])
             except PlatformError as error:
                 # what is known stays: a cluster that is away for a while loses nothing
                 self.problem = error
@@ -93,7 +100,7 @@ class Kept:
                 tries += 1
 
     def _relist(self) -> None:
-        found = self.list()
+        found, self._version = self._ask()
         with self._lock:
             self._objects = found
         self.problem = None
