@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlstead.clients import kubeconfig
-from mlstead.errors import NotFoundError, UnavailableError, UserError
+from mlstead.errors import NotFoundError, UserError
 from mlstead.spec.compose import compose
 from mlstead.spec.load import read_source
 from mlstead.spec.nodes import plain
@@ -88,6 +88,7 @@ class Credentials:
         self._login = login
         self._made: dict[str, Any] = {}
         self._until = 0.0
+        self._asking = threading.Lock()
 
     def context(self) -> ssl.SSLContext:
         """Make the TLS settings: whom we trust, and our own certificate.
@@ -99,7 +100,7 @@ class Credentials:
         authority = self._text(cluster, "certificate-authority")
         try:
             context = ssl.create_default_context(cadata=authority or None)
-        except ssl.SSLError as error:
+        except (ssl.SSLError, ValueError, TypeError) as error:
             raise UserError(f"{self._login.name}: its certificate authority is damaged") from error
         if cluster.get("insecure-skip-tls-verify"):
             raise UserError(
@@ -119,9 +120,8 @@ class Credentials:
             UserError: the file or the program that has the token is not there, or fails.
         """
         user = self._login.user
-        token = str(user.get("token") or "")
-        if not token and user.get("tokenFile"):
-            token = self._file(user["tokenFile"]).strip()
+        named = user.get("tokenFile")  # it may change, so it comes before one that is written down
+        token = self._file(named).strip() if named else str(user.get("token") or "")
         if not token:
             token = str(self._of_program().get("token") or "")
         if token:
@@ -134,8 +134,8 @@ class Credentials:
         """Give a certificate or key: written into the kubeconfig, or in a file that it names."""
         if data := part.get(f"{name}-data"):
             try:
-                return base64.b64decode(str(data), validate=True).decode()
-            except (binascii.Error, UnicodeDecodeError) as error:
+                return base64.b64decode("".join(str(data).split()), validate=True).decode()
+            except ValueError as error:
                 raise UserError(f"{self._login.name}: {name}-data is damaged") from error
         return self._file(part[name]) if part.get(name) else ""
 
@@ -150,13 +150,15 @@ class Credentials:
         asked = self._login.user.get("exec")
         if not asked:
             return {}
-        if not self._made or time.time() > self._until - _SPARE:
-            self._made = self._call(asked)
-        return self._made
+        with self._asking:  # it may ask the person something: once, for all threads
+            if not self._made or time.time() > self._until - _SPARE:
+                self._made, self._until = self._read_answer(asked, self._call(asked))
+            return self._made
 
-    def _call(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _call(self, asked: Mapping[str, Any]) -> subprocess.CompletedProcess[bytes]:
         """Ask the program of the kubeconfig, as kubectl does (client.authentication.k8s.io)."""
-        command = [str(asked.get("command")), *map(str, asked.get("args") or [])]
+        name = str(asked.get("command"))
+        program = str(self._login.folder.absolute() / name) if "/" in name else name
         added = {str(it["name"]): str(it["value"]) for it in asked.get("env") or []}
         info = {
             "apiVersion": asked.get("apiVersion"),
@@ -164,8 +166,8 @@ class Credentials:
             "spec": {"interactive": False},
         }
         try:
-            done = subprocess.run(
-                command,
+            return subprocess.run(
+                [program, *map(str, asked.get("args") or [])],
                 env={**os.environ, **added, "KUBERNETES_EXEC_INFO": json.dumps(info)},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -173,25 +175,37 @@ class Credentials:
                 check=False,
             )
         except FileNotFoundError as error:
-            hint = str(asked.get("installHint") or "install it").splitlines()[0]
-            raise UserError(f"{self._login.name}: no program {command[0]}", hint=hint) from error
-        except subprocess.TimeoutExpired as error:
-            raise UnavailableError(f"{self._login.name}: {command[0]} does not end") from error
+            hint = str(asked.get("installHint") or "install it").strip().splitlines()[0]
+            raise UserError(f"{self._login.name}: no program {name}", hint=hint) from error
+        except OSError as error:
+            said = f"{self._login.name}: cannot run {name}: {error.strerror}"
+            raise UserError(said) from error
+        except subprocess.TimeoutExpired:
+            raise UserError(  # its arguments may hold secrets
+                f"{self._login.name}: {name} does not end", hint="log in with it by hand"
+            ) from None
+
+    def _read_answer(
+        self, asked: Mapping[str, Any], done: subprocess.CompletedProcess[bytes]
+    ) -> tuple[dict[str, Any], float]:
+        """Give what the program made, and until when it is good."""
         try:
             status = json.loads(done.stdout)["status"]
-        except (ValueError, KeyError, TypeError) as error:
-            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise UserError(
-                f"{self._login.name}: {command[0]} gave no credentials: {' '.join(said)}",
-                hint="log in with it again",
-            ) from error
-        until = status.get("expirationTimestamp")
-        self._until = _seconds(until) if until else float("inf")
-        return {
-            "token": status.get("token"),
-            "client-certificate-data": _encoded(status.get("clientCertificateData")),
-            "client-key-data": _encoded(status.get("clientKeyData")),
-        }
+            made = {
+                "token": status.get("token"),
+                "client-certificate-data": _encoded(status.get("clientCertificateData")),
+                "client-key-data": _encoded(status.get("clientKeyData")),
+            }
+            until = status.get("expirationTimestamp")
+            if done.returncode == 0 and any(made.values()):
+                return made, _seconds(until) if until else float("inf")
+        except (ValueError, LookupError, TypeError, AttributeError):
+            pass  # what it said may hold a secret
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise UserError(
+            f"{self._login.name}: {asked.get('command')} gave no credentials: {' '.join(said)}",
+            hint="log in with it again",
+        )
 
 
 def _seconds(text: str) -> float:
@@ -208,7 +222,7 @@ def _load(context: ssl.SSLContext, certificate: str, key: str, name: str) -> Non
         file.write(f"{certificate}\n{key}\n")
         file.flush()
         try:
-            context.load_cert_chain(file.name)
+            context.load_cert_chain(file.name, password="")  # else OpenSSL asks on the terminal
         except ssl.SSLError as error:
             raise UserError(f"{name}: its client certificate is damaged") from error
 
