@@ -85,7 +85,7 @@ class _Reader:
         self._note = str(notes.get(END) or notes.get(CANCEL) or "")
         self._task = job["metadata"]["labels"][manifests.TASK]
         created = seconds(job["metadata"].get("creationTimestamp")) or 0.0
-        self._created = float(self._notes.get(manifests.SENT) or created)
+        self._created = float(notes.get(manifests.SENT) or created)
         self._attempts: dict[int, list[Object]] = {}
         latest: dict[tuple[int, int], Object] = {}
         for pod in sorted(pods, key=lambda it: str(it["metadata"].get("creationTimestamp"))):

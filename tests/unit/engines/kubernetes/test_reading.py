@@ -178,11 +178,17 @@ def test_the_end_of_a_log_is_not_taken_for_our_own_words(log: str) -> None:
     assert now.detail.endswith(f"its last line: {log}")
 
 
-def test_an_image_without_python_is_an_image_that_does_not_do() -> None:
-    one = ended(128, 'exec: "python3": not found', "StartError")
-    now = read(job(task(), conditions=failed()), [one])[1]
-    assert (now.phase, now.reason) == (Phase.FAILED, Reason.IMAGE)
-    assert "python3" in now.detail
+def test_a_pod_that_could_not_be_started_is_replaced_and_was_no_try() -> None:
+    one = ended(128, "cannot freeze", "StartError")
+    assert read(job(task()), [one])[1].phase is Phase.QUEUED
+    now = read(job(task()), [one, pod(waiting(), at=40.0)])[1]
+    assert (now.phase, now.attempt) == (Phase.STARTING, 1)
+    assert reading.program_problem(one) == ""
+
+
+def test_an_image_without_python_can_never_be_started() -> None:
+    one = ended(128, 'exec: "python3": executable file not found in $PATH', "StartError")
+    assert "python3" in reading.program_problem(one)
 
 
 def test_a_pod_evicted_for_its_disk_was_evicted() -> None:
