@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import ssl
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
@@ -56,8 +57,8 @@ class Objects:
         session = Session()
         self._region = session.get_config_variable("region") or "us-east-1"
         given = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or _from_environment()
-        self._endpoint = (given or f"https://s3.{self._region}.amazonaws.com").rstrip("/")
-        self._outside = outside.rstrip("/") or self._endpoint
+        self._endpoint = _server(given or f"https://s3.{self._region}.amazonaws.com")
+        self._outside = _server(outside) if outside else self._endpoint
         try:
             found = session.get_credentials()
         except BotoCoreError as error:
@@ -68,13 +69,23 @@ class Objects:
                 hint="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
             )
         self._credentials = found
-        self._http = httpx.Client(
-            timeout=_TIMEOUT, verify=_trusted(self._endpoint), trust_env=False
-        )
+        self._trusted = _trusted(self._endpoint)
+        self._opened: httpx.Client | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def _http(self) -> httpx.Client:
+        with self._opening:
+            if self._opened is None:
+                self._opened = httpx.Client(timeout=_TIMEOUT, verify=self._trusted, trust_env=False)
+            return self._opened
 
     def close(self) -> None:
-        """Let go of connections."""
-        self._http.close()
+        """Let go of connections; they are opened again when used again."""
+        with self._opening:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
 
     # ---- for ourselves
 
@@ -133,7 +144,10 @@ class Objects:
             query = {"list-type": "2", "prefix": self._prefix + prefix}
             if more:
                 query["continuation-token"] = more
-            root = ET.fromstring(self._ask("GET", None, query=query).content)
+            try:
+                root = ET.fromstring(self._ask("GET", None, query=query).content)
+            except ET.ParseError as error:
+                raise UserError(f"{self._endpoint} does not answer as an S3 server does") from error
             space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
             for item in root.iter(f"{space}Contents"):
                 key = item.findtext(f"{space}Key") or ""
@@ -234,6 +248,19 @@ class Objects:
         )
 
 
+def _server(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise UserError(
+            f"{address!r} is no address of an S3 server", hint="such as https://HOST:PORT"
+        )
+    return address.rstrip("/")
+
+
 def _judge(answer: httpx.Response, what: str) -> None:
     """Raise what a bad answer means."""
     if answer.is_success:
@@ -243,17 +270,31 @@ def _judge(answer: httpx.Response, what: str) -> None:
     if answer.status_code in (401, 403):
         raise UserError(f"S3: no right to {what}", hint="look at AWS_ACCESS_KEY_ID and its rights")
     answer.read()
-    said = f"S3: {what}: {answer.status_code} {answer.reason_phrase} {answer.text[:200]}"
+    said = f"S3: {what}: {answer.status_code} {answer.reason_phrase} {_said(answer.content)}"
     if answer.status_code >= 500 or answer.status_code in (408, 429):
         raise UnavailableError(said)
     raise UserError(said)
+
+
+def _said(content: bytes) -> str:
+    """Give the code and the message of a refusal; the rest may repeat what we were known by."""
+    try:
+        root = ET.fromstring(content)
+    except ET.ParseError:
+        return ""
+    texts = [it.text or "" for it in root.iter() if it.tag.endswith(("Code", "Message"))]
+    return ": ".join(texts)[:200]
 
 
 def _trusted(endpoint: str) -> ssl.SSLContext:
     """Say whose certificates count: those of AWS_CA_BUNDLE, else of this system."""
     if endpoint.startswith("http://"):
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it knows nobody, and is asked nothing
-    return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+    authorities = os.environ.get("AWS_CA_BUNDLE")
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        raise UserError(f"AWS_CA_BUNDLE: cannot read {authorities}: {error}") from error
 
 
 def _from_environment() -> str:
