@@ -26,7 +26,8 @@ from mlstead.runner.pod_transfer import Transfer, TransferError
 AGAIN, FINAL = 90, 91  # exit codes: may be tried again, must not
 MESSAGE = Path("/dev/termination-log")
 _LAST_WORDS = 15.0  # seconds for what must be sent while the pod is being ended
-_CUT = 1500  # characters of a detail: a termination message holds 4096 bytes
+_LONGEST = 4000  # bytes: Kubernetes cuts a termination message off after 4096
+_CUT = 1500  # characters of a detail
 
 
 class Pod:
@@ -171,8 +172,7 @@ class Pod:
 
     def _tell(self, end: dict[str, Any]) -> None:
         """Write down how it ended: for Kubernetes, and beside the objects of the task."""
-        end["detail"] = end["detail"][:_CUT]
-        text = json.dumps(end)
+        text = told(end)
         try:
             MESSAGE.write_text(text, encoding="utf-8")
         except OSError:
@@ -182,6 +182,16 @@ class Pod:
             self._transfer.send_bytes(key, text.encode(), _LAST_WORDS)
         except TransferError:
             traceback.print_exc()
+
+
+def told(end: dict[str, Any]) -> str:
+    """Write down an end, its detail cut so that Kubernetes cuts nothing."""
+    detail = end["detail"][:_CUT]
+    while True:
+        text = json.dumps({**end, "detail": detail})
+        if len(text) <= _LONGEST or not detail:
+            return text
+        detail = detail[: len(detail) * 3 // 4]
 
 
 def _end(phase: str, reason: str | None, detail: str) -> dict[str, Any]:

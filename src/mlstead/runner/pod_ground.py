@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+import tarfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,10 +111,11 @@ class Ground:
                 aside = RUN / "input"
                 aside.mkdir()
                 unpack(file, aside)
-                (entry,) = aside.iterdir()  # a file or a folder, called "input"
-                entry.rename(target)
+                if not os.path.lexists(aside / "input"):  # a file or a folder of that name
+                    raise PrepareError(f"input {name!r}: the store has none in it", "volume")
+                (aside / "input").rename(target)
                 aside.rmdir()
-        except TransferError as error:
+        except (TransferError, tarfile.TarError, EOFError) as error:
             raise PrepareError(f"input {name!r}: {error}", "volume") from error
         finally:
             archive.unlink()
@@ -128,7 +130,7 @@ class Ground:
             with aside.open("w+b") as file:
                 if transfer.fetch(self.uploads["checkpoints"][self.worker], file, PATIENCE):
                     unpack(file, RUN / "checkpoints")
-        except TransferError as error:
+        except (TransferError, tarfile.TarError, EOFError) as error:
             raise PrepareError(f"checkpoints: {error}", "volume") from error
         finally:
             aside.unlink()
@@ -179,9 +181,8 @@ class Ground:
         env.setdefault("PYTHONUNBUFFERED", "1")
         if not task["gpu"]:
             env["CUDA_VISIBLE_DEVICES"] = ""
-        env["PATH"] = (
-            f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}:{RUN / 'bin'}"
-        )
+        usual = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+        env["PATH"] = f"{task['env'].get('PATH', usual)}:{RUN / 'bin'}"
         _search(env)
         return env | self._secrets() | self._group(place)
 

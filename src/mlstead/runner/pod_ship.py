@@ -32,6 +32,7 @@ class Stream:
     def __init__(self, path: Path, prefix: str, echo: Callable[[bytes], None] | None) -> None:
         self._path, self._prefix, self._echo = path, prefix, echo
         self._sent = 0
+        self._piece = 0
         self._echoed = 0
         self._file: BinaryIO | None = None
 
@@ -45,10 +46,12 @@ class Stream:
         size = os.fstat(self._file.fileno()).st_size
         self._show(size)
         while self._sent < size:
-            length = min(LARGEST, size - self._sent)
-            piece: Any = Part(self._file, self._sent, length)
+            # one whose answer was lost may be there: it is sent again as it was, not longer
+            self._piece = self._piece or min(LARGEST, size - self._sent)
+            piece: Any = Part(self._file, self._sent, self._piece)
             transfer.send(f"{self._prefix}{self._sent:015d}", piece, patience)
-            self._sent += length
+            self._sent += self._piece
+            self._piece = 0
 
     def _show(self, size: int) -> None:
         """Copy what is new to our own output, for `kubectl logs`."""

@@ -79,8 +79,11 @@ class Transfer:
                 while True:
                     piece = answer.read(PIECE)
                     if not piece:
-                        return
+                        break
                     target.write(piece)
+                # http.client says nothing of a body, or of a header, that was cut off
+                if answer.length or (answer.length is None and not answer.chunked):
+                    raise http.client.HTTPException("the answer was cut off")
 
         try:
             _try(attempt, patience)
