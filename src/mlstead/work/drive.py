@@ -35,6 +35,7 @@ LOOK_SECONDS = 0.1
 SHIP_SECONDS = 1.0
 AGAIN_SECONDS = 5.0
 RESEND_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0  # that somebody who waits for one run is kept waiting by trouble
 MANY = 100_000
 
 
@@ -142,6 +143,7 @@ class Loop:
         self._follower = sync.Follower(backends, self._drivers)
         self._heart = _Heart(backends, self._holder)
         self._shipped = self._looked = self._resent = time.monotonic()
+        self._troubled: float | None = None
         self._running: set[str] = set()
         self._later: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(max_workers=1)  # messages must not hold the loop up
@@ -157,7 +159,7 @@ class Loop:
 
     def turn(self, timeout: float) -> None:
         """Wait for news, at most ``timeout`` seconds, and do all they call for."""
-        news = self._follower.news(min(timeout, LOOK_SECONDS))
+        news = self._news(min(timeout, LOOK_SECONDS))
         ended, own = self._sort(news.events)
         self._take_in(ended, own, news.ended)
         now = time.monotonic()
@@ -169,12 +171,32 @@ class Loop:
             self._ship()
         if now - self._resent > RESEND_SECONDS and not self._only:
             self._resent = now
-            job.resend(self._backends, sync.unsent(self._backends))
+            with contextlib.suppress(UnavailableError):
+                job.resend(self._backends, sync.unsent(self._backends))
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
             self._look()
             if self._sending is None or self._sending.done():
                 self._sending = self._pool.submit(outbox.send_due, self._backends)
+
+    def _news(self, timeout: float) -> sync.News:
+        """Wait for news; none while what tells of them is away, such as a cluster or its store.
+
+        Raises:
+            UnavailableError: it was away for long, and somebody waits for a run.
+        """
+        try:
+            news = self._follower.news(timeout)
+        except UnavailableError:
+            now = time.monotonic()
+            self._troubled = self._troubled or now
+            patient = self._backends.remote and now - self._troubled < PATIENCE_SECONDS
+            if self._only and not patient:
+                raise
+            time.sleep(max(timeout, LOOK_SECONDS))
+            return sync.News((), {})
+        self._troubled = None
+        return news
 
     def close(self) -> None:
         """Give all leases back."""
@@ -226,6 +248,12 @@ class Loop:
         except ConflictError:
             # the lease is lost, or somebody else ended a run: read everything again
             self._drop(run_id)
+            return
+        except UnavailableError:
+            if self._only:
+                raise
+            self._drop(run_id)
+            self._later[run_id] = time.monotonic() + AGAIN_SECONDS
             return
         except UserError as error:
             self._give_up(driver.run, driver.lease, error)
@@ -338,6 +366,8 @@ class Loop:
         self._advance(run.id)
 
     def _claim(self, run: Run) -> Lease | None:
+        if self._later.get(run.id, 0.0) > time.monotonic():
+            return None
         lease = self._backends.store.claim(run.id, self._holder, LEASE_SECONDS)
         if lease is not None:
             self._leases[run.id] = lease
