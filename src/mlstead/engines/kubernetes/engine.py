@@ -1,5 +1,6 @@
 """The engine of a Kubernetes cluster: each task a Job, its state by watch, its words from S3."""
 
+import contextlib
 import dataclasses
 import json
 import threading
@@ -38,13 +39,18 @@ from mlstead.engines.kubernetes.journal import Journal
 from mlstead.engines.kubernetes.sending import Sender, digest_of, prefix_of
 from mlstead.engines.kubernetes.settings import Settings
 from mlstead.engines.kubernetes.watching import Kept
-from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserError
+from mlstead.errors import (
+    ConflictError,
+    NotFoundError,
+    PlatformError,
+    UnavailableError,
+    UserError,
+)
 
 _AT_ONCE: Final = 8
 _LOOK: Final = 0.25  # seconds between two looks at what other processes wrote down
 _NO_IMAGE: Final = 60.0  # seconds that a pod may be without its image before its task has failed
 _ALL: Final = 10.0  # seconds between two looks at everything that is watched
-_GONE: Final = 3  # looks at a cluster that has a Job no more, before its task counts as lost
 
 
 class KubernetesEngine(Engine):
@@ -58,7 +64,7 @@ class KubernetesEngine(Engine):
         self._news = threading.Condition()
         self._kept: tuple[Kept, Kept] | None = None
         self._tidier: ThreadPoolExecutor | None = None
-        self._missing: dict[str, int] = {}
+        self._imageless: dict[str, float] = {}
         self._dirty: set[str] = set()
         self._all_at = 0.0
 
@@ -119,22 +125,33 @@ class KubernetesEngine(Engine):
             self._refuse_other(submission)
         todo = [it for it in submissions if self._journal.ended(it.task_id) is None]
         if len(todo) == 1:
-            self._sender.send(todo[0], secrets or {})
+            self._send(todo[0], secrets or {})
             return
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for done in [pool.submit(self._sender.send, it, secrets or {}) for it in todo]:
+            for done in [pool.submit(self._send, it, secrets or {}) for it in todo]:
                 done.result()
+
+    def _send(self, submission: Submission, secrets: Mapping[str, str]) -> None:
+        """Send one, and write down that it was: its Job may be gone before anybody looks."""
+        job = self._sender.send(submission, secrets)
+        with self._journal.adding() as adding:
+            if self._journal.ended(submission.task_id) is None:
+                adding.add([reading.queued(job)], digest_of(submission))
 
     def _refuse_other(self, submission: Submission) -> None:
         ended = self._journal.ended(submission.task_id)
-        if ended is not None and ended["request"] != digest_of(submission):
+        # of one whose Job was gone when it was looked at, nobody knows what it was asked
+        if ended is not None and ended["request"] not in ("", digest_of(submission)):
             raise ConflictError(f"task {submission.task_id} exists with another request")
 
     # ---- what happens
 
     def events(self, after: str = "") -> Iterator[TaskEvent]:
         """Give the events behind a cursor, after a look at the cluster."""
-        self._observe()
+        if self._keeping()[0].started:
+            self._observe_patiently()
+        else:
+            self._observe()
         yield from self._journal.events(after)
 
     def wait(self, after: str, timeout: float) -> None:
@@ -148,7 +165,14 @@ class KubernetesEngine(Engine):
                 return
             with self._news:
                 self._news.wait(min(left, _LOOK))
+            self._observe_patiently()
+
+    def _observe_patiently(self) -> None:
+        """Look, for a process that stays: what does not answer now is asked again later."""
+        try:
             self._observe()
+        except UnavailableError:
+            self._all_at = 0.0
 
     def status(self, task_id: str) -> Status:
         """Say how far a task is, by how it ended or by a look at its Job."""
@@ -157,10 +181,7 @@ class KubernetesEngine(Engine):
             return ended
         job = self._job(task_id)
         if job is None:
-            self._observe()
-            if ended := self._journal.final(task_id):
-                return ended
-            raise NotFoundError(f"no task {task_id}")
+            return self._without_job(task_id)
         found = reading.now(job, self._pods_of(task_id), self._ends(task_id))
         if found.phase.final:
             self._tell({task_id: (job, self._pods_of(task_id))})
@@ -181,7 +202,13 @@ class KubernetesEngine(Engine):
             pods = f"/api/v1/namespaces/{self._namespace}/pods"
             self._kept = (
                 Kept(self._cluster, self._jobs, f"{ours},!{manifests.ENDED}", self._changed),
-                Kept(self._cluster, pods, f"{ours},{manifests.TASK}", self._changed),
+                Kept(
+                    self._cluster,
+                    pods,
+                    f"{ours},{manifests.TASK}",
+                    self._changed,
+                    ghosts=lambda pod: not reading.is_live(pod),
+                ),
             )
         return self._kept
 
@@ -219,6 +246,8 @@ class KubernetesEngine(Engine):
                 return
             found, all_pods = jobs.objects(), pods.objects()
         elif jobs.problem is not None and jobs.listed.is_set():
+            if jobs.refused is not None:
+                raise jobs.refused
             return  # the cluster is away: what is known stays as it is
         else:
             found, all_pods = jobs.list(), pods.list()
@@ -251,31 +280,50 @@ class KubernetesEngine(Engine):
     def _look_for_lost(self, seen: set[str], wanted: set[str] | None) -> None:
         """End tasks whose Job was deleted: by what they wrote down, else as lost."""
         gone = self._journal.open_tasks() - seen
-        for task in gone if wanted is None else gone & (wanted | set(self._missing)):
+        for task in gone if wanted is None else gone & wanted:
             if self._job(task) is not None or self._journal.ended(task) is not None:
-                self._missing.pop(task, None)
                 continue
-            self._missing[task] = self._missing.get(task, 0) + 1
-            if self._missing[task] >= _GONE:
-                self._lose(task)
+            if self._pods_of(task):
+                self._changed_task(task)  # they may still say how they ended
             else:
-                self._changed_task(task)
+                self._end(task, self._written(task) or self._deleted(task))
 
-    def _lose(self, task: str) -> None:
-        status = results.written_end(self._objects, prefix_of(self._settings, task))
-        attempt = self._journal.attempt(task)
-        if status is None or status.attempt < attempt:  # an earlier one was tried again
-            detail = "its Job is gone: somebody deleted it"
-            status = Status(
-                Phase.LOST, Reason.LOST, attempt=attempt, ended=time.time(), detail=detail
-            )
-        ended = TaskEvent(
-            task, status.attempt, status.phase, status.ended or time.time(), status, ""
-        )
+    def _deleted(self, task: str) -> Status:
+        attempt, detail = self._journal.attempt(task), "its Job is gone: somebody deleted it"
+        return Status(Phase.LOST, Reason.LOST, attempt=attempt, ended=time.time(), detail=detail)
+
+    def _written(self, task: str) -> Status | None:
+        found = results.written_end(self._objects, prefix_of(self._settings, task))
+        if found is not None and found.attempt < self._journal.attempt(task):
+            return None  # an earlier one was tried again
+        return found
+
+    def _end(self, task: str, status: Status) -> None:
+        """Write down how a task ended whose Job is gone."""
+        time_ = status.ended or time.time()
+        ended = TaskEvent(task, status.attempt, status.phase, time_, status, "")
         with self._journal.adding() as adding:
             if self._journal.ended(task) is None:
                 adding.add([ended], "")
-        self._missing.pop(task, None)
+        with contextlib.suppress(PlatformError):
+            self._sender.take_parts(self._namespace, task)
+
+    def _without_job(self, task: str) -> Status:
+        """Say how a task ended that has no Job any more.
+
+        Raises:
+            NotFoundError: it was never sent, as far as anybody knows.
+        """
+        self._observe()
+        if ended := self._journal.final(task):
+            return ended
+        if self._journal.is_open(task):
+            return Status(Phase.RUNNING, detail="its Job was deleted, its pods are ending")
+        written = self._written(task)
+        if written is None:
+            raise NotFoundError(f"no task {task}")
+        self._end(task, written)
+        return self._journal.final(task) or written
 
     def _ends(self, task_id: str) -> reading.Ends:
         prefix = prefix_of(self._settings, task_id)
@@ -291,20 +339,8 @@ class KubernetesEngine(Engine):
         """Take away what an ended task needs no more, meanwhile: its secrets first of all."""
         if self._tidier is None:
             self._tidier = ThreadPoolExecutor(4, thread_name_prefix="tidy")
-        self._tidier.submit(self._take_away, task, job, status)
-
-    def _take_away(self, task: str, job: Object, status: Status) -> None:
-        name = job["metadata"]["name"]
-        try:
-            if status.phase in (Phase.SUCCEEDED, Phase.CANCELLED):
-                self._cluster.delete(f"{self._jobs}/{name}")
-                return
-            # what failed stays for a while, for those who look at it with kubectl
-            self._cluster.delete(f"/api/v1/namespaces/{self._namespace}/secrets/{name}")
-            label = {"metadata": {"labels": {manifests.ENDED: "true"}}}
-            self._cluster.merge(f"{self._jobs}/{name}", label)
-        except PlatformError:
-            return  # it goes with its Job, a week after its end
+        failed = status.phase not in (Phase.SUCCEEDED, Phase.CANCELLED)
+        self._tidier.submit(self._sender.tidy, task, job, failed)
 
     def _give_up_without_image(self, task: str, job: Object, pods: Sequence[Object]) -> None:
         """Fail a task whose image is nowhere: Kubernetes itself would try for ever."""
@@ -315,9 +351,12 @@ class KubernetesEngine(Engine):
             if program := reading.program_problem(pod):
                 self._stop(task, manifests.END, Phase.FAILED, Reason.IMAGE, program)
                 return
-            problem = reading.image_problem(pod)
-            since = reading.seconds(pod["metadata"].get("creationTimestamp")) or time.time()
-            if problem and time.time() - since > _NO_IMAGE:
+            problem, name = reading.image_problem(pod), pod["metadata"]["name"]
+            if not problem:
+                continue
+            # by the clock of this machine alone: the cluster's may be another
+            since = self._imageless.setdefault(name, time.monotonic())
+            if time.monotonic() - since > _NO_IMAGE:
                 self._stop(task, manifests.END, Phase.FAILED, Reason.IMAGE, problem)
 
     # ---- stopping
@@ -383,7 +422,13 @@ class KubernetesEngine(Engine):
         return streams.logs(pieces, self._is_final(task_id), rank, offset, follow)
 
     def _is_final(self, task_id: str) -> Callable[[], bool]:
-        return lambda: self.status(task_id).phase.final
+        def is_final() -> bool:
+            try:
+                return self.status(task_id).phase.final
+            except UnavailableError:
+                return False  # what pods have sent can be read nevertheless
+
+        return is_final
 
     def metrics(
         self, task_id: str, attempt: int, rank: int, offset: int, limit: int = 8 << 20
@@ -428,8 +473,8 @@ class KubernetesEngine(Engine):
     def _find(self, task_id: str) -> None:
         """Raise NotFoundError if there is no such task."""
         self._check(task_id)
-        if self._journal.ended(task_id) is None and self._job(task_id) is None:
-            raise NotFoundError(f"no task {task_id}")
+        if self._journal.ended(task_id) is None and not self._journal.is_open(task_id):
+            self.status(task_id)
 
     def _job(self, task_id: str) -> Object | None:
         try:

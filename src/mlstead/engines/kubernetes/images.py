@@ -11,7 +11,7 @@ from mlstead.clients.secrets import SecretStore
 from mlstead.engines.base import Code, Environment
 from mlstead.engines.kubernetes import image
 from mlstead.engines.kubernetes.settings import Settings
-from mlstead.errors import NotFoundError, UserError
+from mlstead.errors import NotFoundError, UnavailableError, UserError
 
 PASSWORD: Final = "MLSTEAD_REGISTRY_PASSWORD"
 
@@ -52,7 +52,14 @@ class TaskImages:
                 None if environment is None else Environment(**environment),
             )
             cache = self._settings.home / "cache" / "images"
-            self._made[key] = image.build(wanted, self.login(registry), cache)
+            try:
+                self._made[key] = image.build(wanted, self.login(registry), cache)
+            except UnavailableError as error:
+                raise UnavailableError(
+                    f"the registry {registry} does not answer: {error}",
+                    hint="what was recorded is sent once it does; mlstead ps lists it",
+                    delay=error.delay,
+                ) from error
         return self._made[key]
 
     def login(self, registry: str) -> Login:

@@ -77,6 +77,11 @@ class Journal:
         told = self._open[task_id].told if task_id in self._open else set()
         return max((number for number, _ in told), default=1)
 
+    def is_open(self, task_id: str) -> bool:
+        """Say whether a task was told of and has not ended."""
+        with self.adding():
+            return task_id in self._open
+
     def ended(self, task_id: str) -> dict[str, Any] | None:
         """Give how a task ended: ``status`` and ``request``; None if it has not."""
         try:

@@ -58,7 +58,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _look(cluster: Cluster, known: dict[str, Any] | None) -> dict[str, Any]:
     now = {"time": time.time(), "server": cluster.server}
     try:
-        items = cluster.get("/api/v1/nodes")["items"]
+        ask = cluster.get if known is None else cluster.look
+        items = ask("/api/v1/nodes")["items"]
     except UserError:
         return {**now, "nodes": []}
     except PlatformError:

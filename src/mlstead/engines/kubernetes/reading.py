@@ -15,8 +15,8 @@ Ends = Callable[[int, int], Mapping[str, Any] | None]
 """Gives what a worker of an attempt wrote down at its end, where its pod is gone."""
 _DISRUPTIONS = {"PreemptionByScheduler": Reason.PREEMPTED, "EvictionByEvictionAPI": Reason.EVICTED,
                 "TerminationByKubelet": Reason.EVICTED}  # fmt: skip
-_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _DELETED = {"phase": "lost", "reason": "lost", "detail": "its pod was deleted"}
+_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 _TOLD = ("succeeded", "failed", "cancelled")
 _NUMBERS = ("started", "peak", "code", "signal", "rank")
 _PROGRAM = ("StartError", "ContainerCannotRun", "RunContainerError")
@@ -51,6 +51,11 @@ def words(text: str | bytes) -> dict[str, Any]:
         return {}
     numbers = [said[name] for name in _NUMBERS if said.get(name) is not None]
     return dict(said) if all(type(it) in (int, float) for it in (said["time"], *numbers)) else {}
+
+
+def queued(job: Object) -> TaskEvent:
+    """Give the first event of a task, whatever else has happened to it."""
+    return _Reader(job, (), lambda attempt, worker: None).first()
 
 
 def is_live(pod: Object) -> bool:
@@ -114,6 +119,9 @@ class _Reader:
         if ended := self._stopped(number, [], [], {}):
             found.append(self._event(number, ended.ended or queued, ended))
         return found
+
+    def first(self) -> TaskEvent:
+        return self._event(1, self._created, self._bare(Phase.QUEUED, 1))
 
     def now(self) -> Status:
         last = self.events()[-1].status
@@ -257,6 +265,10 @@ class _Reader:
             reason = _DISRUPTIONS.get(disruption.get("reason", ""), Reason.LOST)
             end |= {"phase": "lost" if reason is Reason.LOST else "failed", "reason": str(reason),
                     "detail": disruption.get("message") or "its pod was taken away"}  # fmt: skip
+        elif pod["status"].get("reason") == "Evicted" and end["phase"] != "succeeded":
+            # a full volume: the kubelet gives no condition then
+            end |= {"phase": "failed", "reason": "evicted",
+                    "detail": pod["status"].get("message", "")}  # fmt: skip
         elif end["phase"] == "cancelled":
             end |= _DELETED
         return end

@@ -17,7 +17,7 @@ from mlstead.clients.objects import Objects
 from mlstead.engines.base import Submission
 from mlstead.engines.kubernetes import manifests
 from mlstead.engines.kubernetes.settings import Settings
-from mlstead.errors import ConflictError, NotFoundError, UserError
+from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserError
 from mlstead.runner import bundle
 
 _OURS = {"app.kubernetes.io/managed-by": "mlstead"}
@@ -45,9 +45,10 @@ class Sender:
         self._cluster, self._objects = cluster, objects
         self._settings, self._images = settings, images
         self._runner: dict[str, str] = {}
+        self._owned: set[str] = set()
 
-    def send(self, submission: Submission, secrets: Mapping[str, str]) -> None:
-        """Send one task; again is the same.
+    def send(self, submission: Submission, secrets: Mapping[str, str]) -> Object:
+        """Send one task; again is the same. Gives its Job.
 
         Raises:
             ConflictError: a task of that id exists with another request.
@@ -61,8 +62,8 @@ class Sender:
         space = f"/api/v1/namespaces/{request['namespace']}"
         jobs = f"/apis/batch/v1/namespaces/{request['namespace']}/jobs"
         name = request["job"]["metadata"]["name"]
-        if self._known(jobs, name, digest):
-            return
+        if known := self._known(jobs, name, digest):
+            return known
         inputs = {it["name"]: self._input(it) for it in request["inputs"]}
         image = self._images.image(request)
         runner = self._runner_of(space)
@@ -76,24 +77,49 @@ class Sender:
         try:
             made = self._cluster.create(jobs, job)
         except ConflictError:
-            if not self._known(jobs, name, digest):
+            known = self._known(jobs, name, digest)
+            if known is None:
                 raise
-            made = self._cluster.get(f"{jobs}/{name}")
+            made = known
         owner = {
             "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": made["metadata"]["uid"],
         }  # fmt: skip
         for path in own:  # they go when the Job goes
             self._cluster.merge(path, {"metadata": {"ownerReferences": [owner]}})
+        self._owned.add(submission.task_id)
+        return made
 
-    def _known(self, jobs: str, name: str, digest: str) -> bool:
+    def tidy(self, task_id: str, job: Object, failed: bool) -> None:
+        """Take away what an ended task needs no more: its secrets first of all."""
+        name, space = job["metadata"]["name"], job["metadata"]["namespace"]
+        path = f"/apis/batch/v1/namespaces/{space}/jobs/{name}"
+        try:
+            if task_id not in self._owned:  # who sent it may have been killed on the way
+                self.take_parts(space, task_id)
+            if not failed:
+                self._cluster.delete(path)
+                return
+            # what failed stays for a while, for those who look at it with kubectl
+            self._cluster.delete(f"/api/v1/namespaces/{space}/secrets/{name}")
+            self._cluster.merge(path, {"metadata": {"labels": {manifests.ENDED: "true"}}})
+        except PlatformError:
+            return  # it goes with its Job, a week after its end
+
+    def take_parts(self, namespace: str, task_id: str) -> None:
+        """Remove what a Job's pods were given: it does not go with a Job that it does not know."""
+        name = manifests.name_of(task_id, self._settings.token)
+        for kind in ("secrets", "configmaps", "services"):
+            self._cluster.delete(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
+
+    def _known(self, jobs: str, name: str, digest: str) -> Object | None:
         try:
             found = self._cluster.get(f"{jobs}/{name}")
         except NotFoundError:
-            return False
+            return None
         if (found["metadata"].get("annotations") or {}).get(manifests.REQUEST) != digest:
             task = found["metadata"]["labels"].get(manifests.TASK, name)
             raise ConflictError(f"task {task} exists with another request")
-        return True
+        return found
 
     def _parts(self, submission: Submission, secret: Mapping[str, str]) -> list[tuple[str, Object]]:
         """List what a Job's pods are given, besides the Job."""

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mlstead.clients.objects import Objects, Stat
+from mlstead.errors import UnavailableError
 
 _PIECE: Final = re.compile(r"(\d+)/(\d+)/(\d+)")
 _PAUSE: Final = 0.3  # seconds between two looks at a log that grows
 _LONGEST_LINE: Final = 1 << 20
+_PATIENCE: Final = 60.0  # seconds that a store may be away while somebody follows a log
 
 
 class Pieces:
@@ -65,33 +67,53 @@ def _all(
     pieces: Pieces, is_final: Callable[[], bool], rank: int | None, follow: bool
 ) -> Iterator[bytes]:
     """Give the output of all attempts in order; of several ranks, whole lines that name them."""
-    tails: dict[tuple[int, int], _Tail] = {}
-    attempt = 0
+    reading, troubled = _Reading(pieces, rank), 0.0
     while True:
-        final = is_final()
-        found = pieces.find()
-        several = len({one for _, one in found}) > 1
-        for number in sorted({one for one, _ in found}):
-            if number < attempt:
-                continue
-            if number > attempt:
-                yield from _rest(tails)
-                if attempt:
-                    yield f"--- attempt {number} ---\n".encode()
-                attempt = number
-            for key in sorted(it for it in found if it[0] == number):
-                if rank in (None, key[1]):
-                    tail = tails.setdefault(key, _Tail(key[1] if rank is None else None))
-                    yield from tail.take(pieces, found[key], several)
-        if final or not follow:
-            yield from _rest(tails)
+        final = not follow or is_final()
+        try:
+            yield from reading.go_on()
+            troubled = 0.0
+        except UnavailableError:
+            troubled = troubled or time.monotonic()
+            if not follow or time.monotonic() - troubled > _PATIENCE:
+                raise
+            final = False  # what was not read yet is there when the store is back
+        if final:
+            yield from reading.rest()
             return
         time.sleep(_PAUSE)
 
 
-def _rest(tails: "dict[tuple[int, int], _Tail]") -> Iterator[bytes]:
-    for tail in tails.values():
-        yield from tail.rest()
+class _Reading:
+    """How far the output of a task was read."""
+
+    def __init__(self, pieces: Pieces, rank: int | None) -> None:
+        self._pieces, self._rank = pieces, rank
+        self._tails: dict[tuple[int, int], _Tail] = {}
+        self._attempt = 0
+
+    def go_on(self) -> Iterator[bytes]:
+        """Give what is new."""
+        found = self._pieces.find()
+        several = len({one for _, one in found}) > 1
+        for number in sorted({one for one, _ in found}):
+            if number < self._attempt:
+                continue
+            if number > self._attempt:
+                yield from self.rest()
+                if self._attempt:
+                    yield f"--- attempt {number} ---\n".encode()
+                self._attempt = number
+            for key in sorted(it for it in found if it[0] == number):
+                if self._rank in (None, key[1]):
+                    new = _Tail(key[1] if self._rank is None else None)
+                    tail = self._tails.setdefault(key, new)
+                    yield from tail.take(self._pieces, found[key], several)
+
+    def rest(self) -> Iterator[bytes]:
+        """Give what was kept back of lines that did not end."""
+        for tail in self._tails.values():
+            yield from tail.rest()
 
 
 class _Tail:

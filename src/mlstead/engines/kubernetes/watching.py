@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mlstead.clients.kubernetes import Cluster, ExpiredError, Object
-from mlstead.errors import PlatformError
+from mlstead.errors import PlatformError, UserError
 
+_HAUNT: Final = 60.0  # seconds that what was deleted is still given
 _END: Final = 5.0  # seconds that a thread may take to end
 _PAUSES: Final = (0.2, 1.0, 3.0, 10.0)  # seconds between tries while the cluster is away
 
@@ -18,23 +19,33 @@ class Kept:
     """The objects of one kind with some labels, by name.
 
     Args:
+        ghosts: says which of those that were deleted a moment ago are still given.
         changed: called whenever something is different, from the thread that watches: with the
             object, or with None where anything may be.
     """
 
     def __init__(
-        self, cluster: Cluster, path: str, selector: str, changed: Callable[[Object | None], None]
+        self,
+        cluster: Cluster,
+        path: str,
+        selector: str,
+        changed: Callable[[Object | None], None],
+        *,
+        ghosts: Callable[[Object], bool] | None = None,
     ) -> None:
         self._cluster, self._path, self._selector = cluster, path, selector
         self._changed = changed
         self._lock = threading.Lock()
         self._objects: dict[str, Object] = {}
+        self._is_ghost = ghosts
+        self._haunting: dict[str, tuple[float, Object]] = {}
         self._version = ""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._socket: Any = None
         self.listed = threading.Event()
         self.problem: PlatformError | None = None
+        self.refused: PlatformError | None = None
 
     def list(self) -> dict[str, Object]:
         """Ask for all objects now, without a watch."""
@@ -42,14 +53,22 @@ class Kept:
 
     def _ask(self) -> tuple[dict[str, Object], str]:
         """Give all objects, and the version from which a watch goes on."""
-        found = self._cluster.get(self._path, labelSelector=self._selector)
+        found = self._cluster.look(self._path, labelSelector=self._selector)
         items = {it["metadata"]["name"]: it for it in found["items"]}
         return items, found["metadata"]["resourceVersion"]
 
     def objects(self) -> dict[str, Object]:
         """Give the objects as they were last told of."""
         with self._lock:
-            return dict(self._objects)
+            for name, (since, _) in list(self._haunting.items()):
+                if time.monotonic() - since > _HAUNT:
+                    del self._haunting[name]
+            return {name: it for name, (_, it) in self._haunting.items()} | self._objects
+
+    @property
+    def started(self) -> bool:
+        """True in a process that stays and watches, or tries to."""
+        return self._thread is not None
 
     @property
     def watched(self) -> bool:
@@ -82,19 +101,21 @@ class Kept:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def _live(self) -> None:
-        tries = 0
+        tries, expired = 0, False
         while not self._ended.is_set():
             try:
-                if not self.listed.is_set() or self.problem is not None:
+                if expired or not self.listed.is_set() or self.problem is not None:
                     self._relist()
-                tries = 0
+                tries, expired = 0, False
                 self._follow()
             except ExpiredError:
-                self.listed.clear()
+                expired = True
                 self._ended.wait(_PAUSES[0])
             except PlatformError as error:
                 # what is known stays: a cluster that is away for a while loses nothing
                 self.problem = error
+                if isinstance(error, UserError) and tries >= len(_PAUSES):
+                    self.refused = error  # one that just started may refuse for a moment
                 self._changed(None)
                 self._ended.wait(_PAUSES[min(tries, len(_PAUSES) - 1)])
                 tries += 1
@@ -103,7 +124,7 @@ class Kept:
         found, self._version = self._ask()
         with self._lock:
             self._objects = found
-        self.problem = None
+        self.problem = self.refused = None
         self.listed.set()
         self._changed(None)
 
@@ -122,6 +143,8 @@ class Kept:
             with self._lock:
                 if event["type"] == "DELETED":
                     self._objects.pop(item["metadata"]["name"], None)
+                    if self._is_ghost is not None and self._is_ghost(item):
+                        self._haunting[item["metadata"]["name"]] = (time.monotonic(), item)
                 else:
                     self._objects[item["metadata"]["name"]] = item
             self._changed(item)

@@ -29,6 +29,8 @@ class Answers:
             raise self.error
         return {"items": self.items}
 
+    look = get
+
 
 def node(name: str, *, cordoned: bool = False, **has: str) -> dict[str, Any]:
     gpu = has.pop("gpu", "")
