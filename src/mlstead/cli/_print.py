@@ -24,6 +24,12 @@ COLOURS = {
 }
 
 
+def stale(why: str) -> None:
+    """Warn that what is shown may be old, and why; "" for nothing to warn of."""
+    if why:
+        print(f"warning: as last known: {clean(why)}", file=sys.stderr)
+
+
 def as_json(value: Any) -> None:
     """Print a value as JSON; dataclasses become objects, what JSON lacks becomes text."""
     text = json.dumps(plain(value), indent=2, default=str)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mlstead.cli._options import Json, On, Project
-from mlstead.cli._print import age, clean, span, table
+from mlstead.cli._print import age, clean, span, stale, table
 from mlstead.cli._print import as_json as print_json
 from mlstead.cli._waiting import waits_for
 from mlstead.platform import Platform
@@ -32,6 +32,7 @@ def ps(
     runs = platform.runs.list(
         all_projects=projects, everything=everything, limit=limit, open_only=running
     )
+    stale(platform.runs.stale)
     counts = platform.runs.counts(runs)
     if as_json:
         print_json([

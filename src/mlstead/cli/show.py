@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mlstead.cli._options import Json, On, Project
-from mlstead.cli._print import age, clean, console, figure, size, span, table
+from mlstead.cli._print import age, clean, console, figure, size, span, stale, table
 from mlstead.cli._print import as_json as print_json
 from mlstead.cli._waiting import waits_for
 from mlstead.platform import Platform
@@ -34,6 +34,7 @@ def show(
         details = platform.runs.show(found.id)
     else:
         details = platform.runs.show(run)
+    stale(platform.runs.stale)
     figures: Any = {}
     if details.run.extra.get("serving"):
         figures = platform.services.figures(details.run)

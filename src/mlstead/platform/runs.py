@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlstead import discover, spec
 from mlstead import work as work_parts
-from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserError
+from mlstead.errors import (
+    ConflictError,
+    NotFoundError,
+    PlatformError,
+    UnavailableError,
+    UserError,
+)
 from mlstead.platform import driver
 from mlstead.platform import logs as written
 from mlstead.platform.context import Context
@@ -56,6 +62,8 @@ class Runs:
         self._backends = backends
         self._context = context
         self._project = project
+        self.stale = ""
+        """Why what was read last may be old: the engine did not answer."""
 
     def plan(self, work: Work | Loaded, folder: Path | None = None) -> Run:
         """Say what ``submit`` would record and send, and stop there."""
@@ -194,7 +202,7 @@ class Runs:
 
         Children are listed only with ``everything`` or of one ``parent``.
         """
-        self.sync()
+        self._look()
         if parent:
             parent = self.find(parent).id
         query = Query(
@@ -227,6 +235,16 @@ class Runs:
         if self._backends.store.runs(Query(parent="*", driven=True, limit=1)):
             driver.ensure(self._backends, self._context)
 
+    def _look(self) -> None:
+        """Sync for somebody who only reads: what the records know is still true."""
+        self.stale = ""
+        try:
+            self.sync()
+        except UnavailableError as error:
+            if not self._backends.remote:
+                raise
+            self.stale = str(error)
+
     def _resend(self) -> None:
         """Send what a process recorded that was killed before it could send it."""
         unsent = sync.unsent(self._backends)
@@ -240,10 +258,16 @@ class Runs:
 
     def show(self, text: str) -> Details:
         """Gather all that is known of a run."""
-        self.sync()
-        run = self._with_reason(self.find(text))
-        with suppress(NotFoundError):
+        self._look()
+        run = self.find(text)
+        if not self.stale:
+            run = self._with_reason(run)
+        try:
             sync.ship_attempt(self._backends, run, max(1, run.attempt))
+        except NotFoundError:
+            pass
+        except UnavailableError as error:
+            self.stale = str(error)
         store = self._backends.store
         return Details(
             run=run,
