@@ -7,6 +7,7 @@ LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --uni
 WORKERS ?= 2
 HOSTS ?= 2
 PODS ?= 4
+SHORT = $(if $(LONG),, and not long)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .DEFAULT_GOAL := help
@@ -56,8 +57,9 @@ long: $(READY) ## all of them, the long ones too, and what was run as a table fo
 	$(BIN)/python -m pytest -p no:cacheprovider tests/machines $(ARGS)
 	$(BIN)/python -m tests.machines.proven
 
-cluster: $(READY) ## tests of the Kubernetes engine on the cluster of make cluster-up
-	$(BIN)/python -m pytest -p no:cacheprovider -n $(PODS) --dist load tests/cluster $(ARGS)
+cluster: $(READY) ## tests of the Kubernetes engine on the cluster of make cluster-up; LONG=1 with those of minutes
+	$(BIN)/python -m pytest -p no:cacheprovider -n $(PODS) --dist load -m "not alone$(SHORT)" tests/cluster $(ARGS)
+	$(BIN)/python -m pytest -p no:cacheprovider -m "alone$(SHORT)" tests/cluster
 
 cluster-up: $(READY) ## such a cluster, made by site apply on two hosts as make machines has them; it stays
 	$(BIN)/python -m tests.cluster.bed up

@@ -13,13 +13,17 @@ import pytest
 from moto.server import ThreadedMotoServer
 from tests.cluster import bed
 from tests.cluster.base_image import login_of_bed
+from tests.cluster.book import Book
 from tests.contract.s3_server import KEY, SECRET, S3Server
 from tests.local.front_door import Door, environment
 
 from mlstead.clients.kubernetes import Cluster
 from mlstead.clients.kubernetes_login import read
+from mlstead.engines.base import Engine, Place
+from mlstead.engines.kubernetes import create
 from mlstead.engines.local.engine import LocalEngine
 from mlstead.testing import engine_values
+from mlstead.testing.engine_contract import Make
 
 engine_values.DEADLINE = 240.0  # Kubernetes waits ten seconds before a second try, then twenty
 engine_values.LOOK = 0.1
@@ -59,6 +63,30 @@ def s3_server() -> Iterator[S3Server]:
     _, port = server.get_host_and_port()
     yield S3Server(f"http://{bed.GATEWAY}:{port}")
     server.stop()
+
+
+@pytest.fixture
+def make(ground: Ground, tmp_path: Path) -> Iterator[Make]:
+    """Give a maker of engines of one home, which is a new one for each test."""
+    made: list[Engine] = []
+
+    def one() -> Engine:
+        location = f"s3://{ground.bucket}/work"
+        place = Place(tmp_path, "cluster", ground.options(), location, ground.s3.endpoint)
+        made.append(create(place))
+        return made[-1]
+
+    yield one
+    for engine in made:
+        engine.close()
+
+
+@pytest.fixture
+def book() -> Iterator[Book]:
+    """Give a book that programs in pods can write in."""
+    made = Book()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster.conftest import Ground
 
-from mlstead.engines.base import Engine, Phase, Place
-from mlstead.engines.kubernetes import create
+from mlstead.engines.base import Engine, Phase
 from mlstead.testing.engine_contract import EngineContract, Make
 from mlstead.testing.engine_programs import _DAEMON, ProgramsContract
 from mlstead.testing.engine_values import run, submit, task, wait_final, wait_phase
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture
-def make(ground: Ground, tmp_path: Path) -> Iterator[Make]:
-    """Give a maker of engines of one home, which is a new one for each test."""
-    made: list[Engine] = []
-
-    def one() -> Engine:
-        location = f"s3://{ground.bucket}/work"
-        place = Place(tmp_path, "cluster", ground.options(), location, ground.s3.endpoint)
-        made.append(create(place))
-        return made[-1]
-
-    yield one
-    for engine in made:
-        engine.close()
 
 
 class TestKubernetes(EngineContract):
