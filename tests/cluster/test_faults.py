@@ -18,7 +18,6 @@ from tests.cluster.conftest import Ground
 from tests.cluster.trouble import LONG, Space, ends_in, once, program, said, told, watched
 from tests.local.front_door import wait
 
-from mlstead.clients.objects import Objects
 from mlstead.engines.base import Engine, Phase, Reason, Retry
 from mlstead.errors import NotFoundError, UserError
 from mlstead.testing.engine_contract import Make
@@ -381,10 +380,6 @@ def policy(space: Space, resource: str, group: str) -> tuple[str, str]:
         f"{base}/validatingadmissionpolicybindings/{name}",
         f"{base}/validatingadmissionpolicies/{name}",
     )
-
-
-def objects_of(ground: Ground) -> Objects:
-    return Objects(f"s3://{ground.bucket}/work", ground.s3.endpoint)
 
 
 def test_a_policy_that_refuses_pods_is_named_and_the_task_runs_once_it_allows_them(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.conftest import Ground
-from tests.local.front_door import Door, work
+from tests.local.front_door import Door, wait, work
 
 pytestmark = pytest.mark.timeout(900)
 SMALL = "resources: {cpu: 0.1, memory: 64Mi}\n"
@@ -172,3 +172,6 @@ def test_an_image_without_python_ends_the_run_with_that_reason(
     run = door.show("snakeless")["run"]
     assert (run["state"], run["reason"]) == ("failed", "image")
     assert "python3" in run["detail"]
+    pods = f"/api/v1/namespaces/{ground.namespace}/pods"
+    mine = f"mlstead.io/task={run['id']}"
+    wait(lambda: not ground.cluster.get(pods, labelSelector=mine)["items"], 60)

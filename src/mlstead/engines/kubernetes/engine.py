@@ -339,7 +339,9 @@ class KubernetesEngine(Engine):
         """Take away what an ended task needs no more, meanwhile: its secrets first of all."""
         if self._tidier is None:
             self._tidier = ThreadPoolExecutor(4, thread_name_prefix="tidy")
-        failed = status.phase not in (Phase.SUCCEEDED, Phase.CANCELLED)
+        # one that we suspended goes at once: Kubernetes would hold its last pod for ever
+        stopped = manifests.END in (job["metadata"].get("annotations") or {})
+        failed = status.phase not in (Phase.SUCCEEDED, Phase.CANCELLED) and not stopped
         self._tidier.submit(self._sender.tidy, task, job, failed)
 
     def _give_up_without_image(self, task: str, job: Object, pods: Sequence[Object]) -> None:
