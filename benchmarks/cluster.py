@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,10 +179,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-cluster", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="of what is short")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    known = ["job", "edit", "sweep"]
+    parser.add_argument("--only", nargs="+", choices=known, default=known)
     arguments = parser.parse_args()
     about = conditions(arguments.repeats)
     with made() as bench:
-        text = table(figures(bench, arguments.repeats), about)
+        text = table(figures(bench, arguments.repeats, arguments.only), about)
     print(text)
     if arguments.readme:
         write_between_marks(README, text, MARKS)
@@ -209,7 +211,7 @@ def made() -> Iterator[Bench]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def figures(bench: Bench, repeats: int) -> list[Figure]:
+def figures(bench: Bench, repeats: int, only: Sequence[str]) -> list[Figure]:
     """Take all figures, each beside kubectl in turns."""
     file = bench.folder / "empty.yaml"
     file.write_text(EMPTY, encoding="utf-8")
@@ -217,9 +219,12 @@ def figures(bench: Bench, repeats: int) -> list[Figure]:
     bench.bare()
     ours, bare = in_turns(repeats, lambda: bench.mlstead("run", str(file)), bench.bare)
     found = [_figure("A job that does nothing, command to exit", ours, bare, 1.3)]
-    edited = statistics.median(edits(bench, repeats))
-    title = "First line of a job's log after one file of 50 MB of code was changed"
-    found.append(_figure(title, edited, bare, 1.5))
+    if "edit" in only:
+        edited = statistics.median(edits(bench, repeats))
+        title = "First line of a job's log after one file of 50 MB of code was changed"
+        found.append(_figure(title, edited, bare, 1.5))
+    if "sweep" not in only:
+        return found
     sweep = bench.folder / "sweep.yaml"
     sweep.write_text(SWEEP, encoding="utf-8")
     ours, bare = in_turns(1, lambda: bench.mlstead("run", str(sweep)), bench.bare_sweep)
