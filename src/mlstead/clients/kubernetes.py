@@ -207,7 +207,8 @@ def _problem(answer: httpx.Response, method: str, path: str) -> PlatformError:
     text = (said or answer.reason_phrase)[:_TOLD]
     code = answer.status_code
     if code == httpx.codes.NOT_FOUND:
-        return NotFoundError(f"the cluster has no {path}")
+        hint = "kubectl create namespace NAME" if said.startswith("namespaces ") else ""
+        return NotFoundError(f"the cluster has no {path}: {text}", hint=hint)
     if code == httpx.codes.CONFLICT:
         return ConflictError(text)
     if code == httpx.codes.UNAUTHORIZED:
