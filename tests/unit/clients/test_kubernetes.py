@@ -88,7 +88,7 @@ def test_plain_text_is_read(cluster: Cluster, server: ApiServer) -> None:
         (400, UserError, "the cluster refuses: no such"),
         (401, UserError, "the cluster does not know who we are"),
         (403, UserError, "the cluster refuses: no such"),
-        (404, NotFoundError, f"the cluster has no {PODS}"),
+        (404, NotFoundError, f"the cluster has no {PODS}: no such"),
         (405, UserError, "the cluster refuses: no such"),
         (409, ConflictError, "no such"),
         (410, UserError, "the cluster refuses: no such"),
@@ -305,3 +305,12 @@ def test_no_error_says_who_we_are(cluster: Cluster, server: ApiServer) -> None:
         with pytest.raises(PlatformError) as error:
             cluster.get(PODS)
         assert "s3cret" not in f"{error.value} {error.value.hint} {error.value.__cause__}"
+
+
+def test_a_namespace_that_is_not_there_is_told_with_how_to_make_it(
+    cluster: Cluster, server: ApiServer
+) -> None:
+    server.answers((404, status(404, 'namespaces "n" not found')))
+    with pytest.raises(NotFoundError, match='namespaces "n" not found') as error:
+        cluster.get(PODS)
+    assert error.value.hint == "kubectl create namespace NAME"
