@@ -39,7 +39,10 @@ from mlstead.site.preflight import preflight
 from mlstead.site.session import Session
 from mlstead.spec.load import load_site
 
-INDEX = {"manifests": [{"annotations": {"io.containerd.image.name": "local/kindnet:1"}}]}
+IMAGES = ("local/kindnet:1", "registry.k8s.io/kube-apiserver:v1.36.0")
+INDEX = {
+    "manifests": [{"annotations": {"io.containerd.image.name": name}} for name in IMAGES],
+}
 PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "runc", "kubeadm", "kubelet", "kubectl")
 CANARY = "mlstead-canary"
 TOUCH = f"touch {CANARY}"
