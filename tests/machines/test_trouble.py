@@ -450,7 +450,8 @@ def test_what_looks_like_a_command_is_refused_in_a_name_and_kept_in_a_value(
             taken.add(name)
         except SpecError as error:
             assert str(file) in str(error)
-    assert taken == {"bundle", "ssh.key", "machine.key", "kubelet"}
+    given = {"kubernetes.kubeconfig", "kubernetes.context"}  # a path, and a name of the user's own
+    assert taken == {"bundle", "ssh.key", "machine.key", "kubelet", *given}
     assert list(tmp_path.glob(f"{CANARY}*")) == []
 
 
