@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def main() -> int:
     parser.add_argument("verb", choices=("up", "down"))
     if parser.parse_args().verb == "down":
         lab().down()
+        shutil.rmtree(FOLDER / "site", ignore_errors=True)  # it knows the keys of those hosts
         return 0
     up()
     print(f"export KUBECONFIG={kubeconfig()}")
