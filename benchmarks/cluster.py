@@ -182,7 +182,7 @@ def main() -> int:
     known = ["job", "edit", "sweep"]
     parser.add_argument("--only", nargs="+", choices=known, default=known)
     arguments = parser.parse_args()
-    about = conditions(arguments.repeats)
+    about = conditions(arguments.repeats, arguments.only)
     with made() as bench:
         text = table(figures(bench, arguments.repeats, arguments.only), about)
     print(text)
@@ -266,14 +266,15 @@ def _figure(title: str, ours: float, bare: float, most: float) -> Figure:
     return Figure(title, ours, "s", goal, ours <= most * bare, peers, ours / bare)
 
 
-def conditions(repeats: int) -> str:
+def conditions(repeats: int, only: Sequence[str]) -> str:
     """Say on what and when the figures were taken."""
     cores = len(os.sched_getaffinity(0))
+    sweep = "the sweep once" if "sweep" in only else "the sweep left out"
     return (
         f"Two nodes made by `site apply`, both in namespaces of one machine with {cores} cores, "
         f"Python {platform.python_version()}, {datetime.now(UTC).date()}, load "
         f"{os.getloadavg()[0]:.1f} at the start. Whole processes in turns with kubectl (apply, "
-        f"wait, logs of the same pod); medians of {repeats}, the sweep once. "
+        f"wait, logs of the same pod); medians of {repeats}, {sweep}. "
         "The S3 server is moto, a Python program on the same cores. "
         "buildah, which the issue names, was not there."
     )

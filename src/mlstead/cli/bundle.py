@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mlstead.cli._asking import passphrase
 from mlstead.cli._group import Group
 from mlstead.cli._options import Json
 from mlstead.cli._print import as_json as print_json
@@ -64,8 +65,7 @@ def load(
     images = Platform().images
     password = os.environ.get("MLSTEAD_REGISTRY_PASSWORD", "")
     login = images.login(to, user if password else "", password, _read(authority), plain=plain)
-    ask = _ask if sys.stdin.isatty() else None
-    found = images.load(folder, login, ask, lambda name: print(name, file=sys.stderr))
+    found = images.load(folder, login, passphrase(), lambda name: print(name, file=sys.stderr))
     if as_json:
         print_json(found)
         return
@@ -78,7 +78,3 @@ def _read(authority: Path | None) -> str:
         return authority.read_text(encoding="utf-8") if authority else ""
     except (OSError, ValueError) as error:
         raise UserError(f"{authority}: cannot be read as certificates in PEM") from error
-
-
-def _ask() -> str:
-    return str(typer.prompt("Passphrase of the site's secrets", hide_input=True, err=True))

@@ -1,12 +1,12 @@
 """The verb ``context``: the places where work goes, and the cluster that kubectl talks to."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mlstead.cli import _context_options as given
+from mlstead.cli._asking import passphrase
 from mlstead.cli._group import Group
 from mlstead.cli._options import Json
 from mlstead.cli._print import as_json as print_json
@@ -72,16 +72,11 @@ def add(
     }
     options = {key: value for key, value in named.items() if value}
     if site:
-        ask = _ask if sys.stdin.isatty() else None
         engine = "kubernetes"
-        options = {**Platform().images.options_of_site(site, name, ask), **options}
+        options = {**Platform().images.options_of_site(site, name, passphrase()), **options}
     item = Context(name, engine, project, records, artifacts, endpoint, options)
     contexts.add(contexts.home_folder(), item)
     print(f"context {name} is kept")
-
-
-def _ask() -> str:
-    return str(typer.prompt("Passphrase of the site's secrets", hide_input=True, err=True))
 
 
 def _whole(path: str) -> str:

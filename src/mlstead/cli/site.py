@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mlstead.cli import _site_print as shown
+from mlstead.cli._asking import passphrase
 from mlstead.cli._group import Group
 from mlstead.cli._options import Json
 from mlstead.cli._print import as_json as print_json
@@ -28,14 +29,9 @@ Dead = Annotated[bool, typer.Option("--dead", help="It is gone and will not answ
 SITE = Path("site.yaml")
 
 
-def _ask() -> str:
-    return str(typer.prompt("Passphrase of the site's secrets", hide_input=True, err=True))
-
-
 def _open(sites: Sites, file: Path, bundle: str = "") -> Session:
     """Open a site; ask about machines that were never seen."""
-    ask = _ask if sys.stdin.isatty() else None
-    session = sites.open(sites.load(file), bundle=bundle, ask=ask)
+    session = sites.open(sites.load(file), bundle=bundle, ask=passphrase())
     for stranger in sites.strangers(session):
         words = " or ".join(stranger.fingerprints)
         if not sys.stdin.isatty():

@@ -123,7 +123,7 @@ class Ground:
             _writable(target)
 
     def _bring_checkpoints(self, transfer: Transfer) -> None:
-        if self.attempt == 1 and not self.task["resumes"]:
+        if self.attempt == 1:
             return
         aside = RUN / "checkpoints.tar"
         try:

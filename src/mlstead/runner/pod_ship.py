@@ -75,10 +75,12 @@ class Shipper(threading.Thread):
     """Sends streams and checkpoints as they grow, and looks whether the program should end.
 
     Args:
-        streams: what to send; more may be added while it runs.
         stop: the signed address of the object that asks the program to end.
         asked: called once when that object is there.
-        checkpoints: the folder to keep; key: under which name.
+
+    Attributes:
+        streams: what to send; more may be added while it runs.
+        checkpoints: the folder to keep, and under which name.
     """
 
     def __init__(self, transfer: Transfer, stop: str, asked: Callable[[], None]) -> None:

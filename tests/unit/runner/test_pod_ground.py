@@ -21,7 +21,6 @@ TASK: dict[str, Any] = {
     "outputs": [], "values": [], "ranks": [], "secrets": [], "retry": [], "timeout": None,
     "workers": {"count": 1, "processes": 1, "framework": "none", "launcher": "mlstead"},
     "grace": 10.0, "ports": {}, "gpu": 0, "master": "", "hosts": [], "port": 29500,
-    "resumes": False,
 }  # fmt: skip
 HOSTS = ["t-0.t", "t-1.t"]
 

@@ -182,9 +182,10 @@ class KubernetesEngine(Engine):
         job = self._job(task_id)
         if job is None:
             return self._without_job(task_id)
-        found = reading.now(job, self._pods_of(task_id), self._ends(task_id))
+        pods = self._pods_of(task_id)
+        found = reading.now(job, pods, self._ends(task_id))
         if found.phase.final:
-            self._tell({task_id: (job, self._pods_of(task_id))})
+            self._tell({task_id: (job, pods)})
             return self._journal.final(task_id) or found
         if found.phase is Phase.QUEUED and not found.reason:
             reason, detail = nodes.why_no_pod(self._cluster, self._namespace, job)
@@ -442,8 +443,7 @@ class KubernetesEngine(Engine):
 
     def outputs(self, task_id: str) -> str:
         """Bring what the last attempt left, once, and give its folder."""
-        self._find(task_id)
-        prefix, attempt = prefix_of(self._settings, task_id), self.status(task_id).attempt
+        attempt, prefix = self.status(task_id).attempt, prefix_of(self._settings, task_id)
         return str(results.bring(self._objects, prefix, self._settings.folder, task_id, attempt))
 
     def leaves_nothing(self, task_id: str) -> bool:

@@ -66,7 +66,6 @@ def given(task: Task, settings: Settings) -> Object:
         "master": hosts[0] if hosts else "",
         "hosts": hosts,
         "port": PORT,
-        "resumes": False,
     }
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 import tempfile
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from mlstead.clients.kubernetes import Cluster, Object
 from mlstead.clients.objects import Objects
 from mlstead.engines.base import Submission
 from mlstead.engines.kubernetes import manifests
+from mlstead.engines.kubernetes.notes import read_note, write_note
 from mlstead.engines.kubernetes.settings import Settings
 from mlstead.errors import ConflictError, NotFoundError, PlatformError, UserError
 from mlstead.runner import bundle
@@ -46,6 +48,7 @@ class Sender:
         self._settings, self._images = settings, images
         self._runner: dict[str, str] = {}
         self._owned: set[str] = set()
+        self._packing = threading.Lock()  # tasks that are sent side by side share their inputs
 
     def send(self, submission: Submission, secrets: Mapping[str, str]) -> Object:
         """Send one task; again is the same. Gives its Job.
@@ -189,9 +192,22 @@ class Sender:
         One that is not there leaves its key empty of an object: its task then says so.
         """
         source = Path(wanted["location"])
+        place = hashlib.sha256(os.fsencode(source)).hexdigest()
         if not source.exists():
-            missing = hashlib.sha256(os.fsencode(source)).hexdigest()
-            return f"inputs/missing/{missing}"
+            return f"inputs/missing/{place}"
+        # in a cache of ours a place has its name by what is in it: packed and hashed once
+        note = self._settings.folder / "inputs" / f"{place}.txt"
+        lasting = source.is_relative_to(self._settings.home) and "cache" in source.parts
+        with self._packing:
+            known = read_note(note) if lasting else ""
+            if known and self._objects.has(known):
+                return known
+            key = self._send_input(source)
+            if lasting:
+                write_note(note, key)
+            return key
+
+    def _send_input(self, source: Path) -> str:
         with tempfile.TemporaryFile(dir=self._settings.folder) as file:
             digest = _pack(source, file)
             key = f"inputs/{digest}.tar"
